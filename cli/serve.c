@@ -1,0 +1,87 @@
+/* hearth serve: options into server_options. */
+#include <string.h>
+
+#include "../engine/log.h"
+#include "commands.h"
+#include "session.h"
+#include "text.h"
+#ifdef HEARTH_SERVER
+#include <sys/stat.h>
+
+#include "../server/server.h"
+
+/* The key from --api-key or --api-key-file; NULL: none wanted. The caller's. */
+static int read_key(const struct options *o, char **key, struct err *e)
+{
+    const char *given = option_text(o, OPTION_API_KEY), *path = option_text(o, OPTION_API_KEY_FILE);
+    *key = NULL;
+    if (given && path)
+        return err_set(e, ERR_INVALID, "api-key and api-key-file: only one of the two can be");
+    int status = 0;
+    if (given)
+        *key = strdup(given);
+    else if (path)
+        status = text_read_file(path, 4096, key, NULL, e);
+    if (status < 0 || (!given && !path))
+        return status;
+    if (!*key)
+        return err_set(e, ERR_NOMEM, "no memory for the key");
+    (*key)[strcspn(*key, "\r\n")] = 0;
+    struct stat about;
+    if (path && stat(path, &about) == 0 && about.st_mode & (S_IRGRP | S_IROTH))
+        log_warning("%s can be read by other users", path);
+    if (**key)
+        return 0;
+    free(*key);
+    *key = NULL;
+    return err_set(e, ERR_INVALID, "the API key is empty");
+}
+
+int command_serve(const struct options *o)
+{
+    struct err e;
+    struct server_options server = {
+        .host = option_text(o, OPTION_HOST),
+        .port = (int)option_integer(o, OPTION_PORT),
+        .cors_origin = option_text(o, OPTION_CORS),
+        .max_connections = (int)option_integer(o, OPTION_MAX_CONNECTIONS),
+        .max_body = (size_t)option_integer(o, OPTION_MAX_BODY),
+        .drain_seconds = option_number(o, OPTION_DRAIN_SECONDS, 0),
+        .defaults = session_defaults(o),
+    };
+    const char *backend = option_text(o, OPTION_POLL_BACKEND);
+    server.select_backend = backend && strcmp(backend, "select") == 0;
+    session_engine_options(o, &server.engine);
+
+    char *path = NULL, *key = NULL;
+    const struct catalogue_model *known = NULL;
+    int status = read_key(o, &key, &e);
+    if (status == 0)
+        status = session_model_path(o, &path, &known, &e);
+    if (status == 0) {
+        const char *name = option_text(o, OPTION_NAME);
+        server.api_key = key;
+        server.model_path = path;
+        server.model.name = name ? name : known ? known->name : NULL;
+        server.model.context = (int)option_integer(o, OPTION_CTX);
+        server.catalogue = session_catalogue_defaults(known);
+        if (o->file)
+            log_info("configuration from %s", o->file);
+        status = server_run(&server, &e);
+    }
+    free(path);
+    free(key);
+    return status < 0 ? text_fail(&e) : 0;
+}
+#else
+
+int command_serve(const struct options *o)
+{
+    (void)o;
+    struct err e;
+    err_set(&e, ERR_UNSUPPORTED,
+            "this build has no server: libmicrohttpd and libuv were missing, or it was configured "
+            "with -Dserver=disabled");
+    return text_fail(&e);
+}
+#endif

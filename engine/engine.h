@@ -1,0 +1,251 @@
+/* The engine: text in, tokens out. All that server/ and cli/ know of engine/.
+ *
+ * Two things with different lives: a runtime (struct engine: device, worker thread, memory
+ * budget) and the models loaded into it (struct model: weights, tokenizer, template). Requests
+ * name a model and live by id. Token ids and typed parameters go in; events come out.
+ *
+ * Threads: engine_submit, engine_cancel, engine_credit, engine_render, engine_tokenize and
+ * engine_detokenize may be called from any thread. engine_poll is for one thread at a time.
+ * The rest is for the thread that owns the engine. */
+#ifndef HEARTH_ENGINE_H
+#define HEARTH_ENGINE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../kernels/err.h"
+
+struct engine;
+struct model;
+
+/* ---- runtime ---- */
+
+struct engine_options {
+    const char *device;  /* "auto", "cpu", "reference"; NULL: "auto" */
+    const char *isa;     /* NULL, or an instruction set to force (kernels/device.h) */
+    int threads;         /* 0: physical cores */
+    int parallel;        /* sequences that may run at once; 0: 8 */
+    int queue;           /* requests that may wait; 0: 256 */
+    int context;         /* tokens of KV cache for all sequences together; 0: chosen from the
+                          * model's context and the machine's memory */
+    int step_tokens;     /* rows of one step at most; 0: 512 */
+    void (*wake)(void *user); /* called from the worker when engine_poll has something; may be NULL;
+                               * must only signal (uv_async_send) */
+    void *wake_user;
+};
+
+/* Opens the device and starts the worker. *out is the caller's, freed by engine_close. */
+int engine_open(struct engine **out, const struct engine_options *, struct err *) WARN_UNUSED;
+/* Cancels what runs, stops the worker, frees models and device. NULL is fine. */
+void engine_close(struct engine *);
+
+/* ---- models ---- */
+
+struct model_options {
+    const char *name;    /* the name it is served under; NULL: the file's general.name or its base name */
+    int context;         /* longest sequence; 0: the model's own. Larger than the model's: ERR_INVALID */
+};
+
+/* Sampling defaults: a negative number (temperature, top_p, …) means "the file says nothing". */
+struct sampling_defaults {
+    double temperature, top_p, min_p, repetition_penalty;
+    int top_k;
+};
+
+struct model_info {
+    const char *name, *architecture, *path, *quantization; /* "Q4_K_M" from metadata, or the commonest type */
+    const char *license;        /* general.license, or "" */
+    int context_length;         /* of one sequence here */
+    int context_trained;        /* of the file */
+    int vocab;
+    uint64_t parameters, file_bytes, resident_bytes;
+    bool has_template;
+    bool has_fim;               /* knows prefix/suffix/middle tokens */
+    struct sampling_defaults sampling; /* general.sampling.* */
+};
+
+/* Loads a GGUF file (any part of a split one). The model belongs to the engine.
+ * ERR_FORMAT and ERR_UNSUPPORTED name the key or tensor at fault. Blocks for the load. */
+int engine_load(struct engine *, const char *path, const struct model_options *, struct model **out,
+                struct err *) WARN_UNUSED;
+const struct model_info *engine_model_info(const struct model *);
+
+/* Reads a file's metadata and tensor list into JSON, loading nothing:
+ * {"path","version","files","metadata":{…},"tensors":[{"name","type","shape":[…],"bytes"}…]}.
+ * Long arrays are {"type","length","first":[…]}. *out is the caller's. */
+int engine_inspect(const char *path, json_t **out, struct err *) WARN_UNUSED;
+
+/* ---- text ---- */
+
+struct ids {
+    int32_t *ids; /* malloc'd, the caller's: free(ids) */
+    size_t n;
+};
+
+enum tokenize_flags {
+    TOKENIZE_PLAIN = 0,
+    TOKENIZE_SPECIAL = 1, /* recognise special tokens in the text */
+    TOKENIZE_BOS = 2      /* begin with BOS where the model wants one */
+};
+/* `text` is any bytes; invalid UTF-8 is tokenised byte by byte. ERR_LIMIT over 64 MiB. */
+int engine_tokenize(const struct model *, const char *text, size_t length, unsigned flags,
+                    struct ids *out, struct err *) WARN_UNUSED;
+/* The bytes of a token (not always whole characters); NULL for ids outside. Special tokens give
+ * their text. Valid as long as the model. */
+const char *engine_token_bytes(const struct model *, int32_t id, size_t *length);
+
+struct rendered {
+    char *text;     /* malloc'd, NUL-terminated, the caller's */
+    size_t length;
+    struct ids ids; /* as the server uses them */
+};
+/* Renders a conversation with the model's chat template and tokenises it. `input` is an object:
+ * "messages" (array; content string, null or array of text parts), optional "tools",
+ * "add_generation_prompt" (default true) and "chat_template_kwargs"; others are ignored.
+ * Control tokens are recognised in the template's own text only.
+ * ERR_INVALID: the input (also the template's raise_exception, its text in err);
+ * ERR_UNSUPPORTED: the model has no template, or one with unknown constructs; ERR_LIMIT. */
+int engine_render(const struct model *, const json_t *input, struct rendered *out, struct err *) WARN_UNUSED;
+/* The same with a template alone: text only. */
+int engine_render_template(const char *source, const json_t *input, char **text, struct err *) WARN_UNUSED;
+void engine_rendered_free(struct rendered *);
+
+/* Prompt ids that ask the model to fill in the middle; ERR_UNSUPPORTED where !has_fim. */
+int engine_fim(const struct model *, const char *prefix, const char *suffix, struct ids *out,
+               struct err *) WARN_UNUSED;
+
+/* ---- requests ---- */
+
+struct logit_bias {
+    int32_t id;
+    float bias; /* -100 bans, 100 forces */
+};
+
+struct sampling {
+    double temperature;         /* 0: greedy */
+    int top_k;                  /* 0: off */
+    double top_p, min_p;        /* 1 and 0: off */
+    double presence_penalty, frequency_penalty; /* 0: off */
+    double repetition_penalty;  /* 1: off; over prompt and output */
+    uint64_t seed;              /* choice c draws from (seed, c, position) */
+    const struct logit_bias *bias;
+    size_t n_bias;
+};
+
+/* Token ids whose log-probability is wanted after a prompt position. */
+struct want {
+    const int32_t *ids;
+    size_t n;
+};
+
+struct engine_request { /* everything is copied by engine_submit */
+    struct model *model;
+    const int32_t *prompt; /* at least one id, all inside the vocabulary */
+    size_t n_prompt;
+    struct sampling sampling;
+    const char *const *stop; /* UTF-8 strings, not empty */
+    size_t n_stop;
+    int choices;             /* n; 0 means 1 */
+    int max_tokens;          /* per choice; -1: to the end of the context; 0: none (scoring) */
+    bool ignore_eos;
+    bool logprobs;           /* events carry them, with n_top alternatives */
+    int n_top;               /* 0 … 128 */
+    bool prompt_logprobs;    /* ENGINE_PROMPT events for the prompt's tokens too */
+    const struct want *want; /* NULL, or n_prompt entries; needs prompt_logprobs */
+    int credit;              /* ENGINE_TEXT events that may be undelivered; 0: no bound.
+                              * engine_credit returns them; at zero the choice waits */
+    double deadline;         /* seconds on CLOCK_MONOTONIC; 0: none */
+    void *user;
+};
+
+/* ERR_TOO_LONG: prompt (and max_tokens ≥ 1) do not fit the context; text in OpenAI's wording.
+ * ERR_BUSY: queue full. ERR_DRAINING. ERR_INVALID: ids or parameters out of range. */
+int engine_submit(struct engine *, const struct engine_request *, uint64_t *id, struct err *) WARN_UNUSED;
+/* Ends a request within one step, in any phase; its only further event is ENGINE_DONE with
+ * FINISH_CANCELLED. Unknown ids are ignored. */
+void engine_cancel(struct engine *, uint64_t id);
+void engine_credit(struct engine *, uint64_t id, int events);
+
+struct engine_top {
+    int32_t id;
+    float logprob;
+};
+
+struct engine_token {
+    int32_t id;
+    float logprob;                /* of the model's distribution (temperature 1, no penalties) */
+    const struct engine_top *top; /* n_top, most likely first */
+    int n_top;
+    const float *want;            /* as many as asked for after this position, else NULL */
+};
+
+enum finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_DEADLINE };
+
+enum engine_event_kind {
+    ENGINE_PROMPT, /* `tokens`: prompt tokens in order with logprobs (the first has NAN), in one or
+                    * more events; `want`/`top` of entry i belong to position i: what follows it */
+    ENGINE_TEXT,   /* `text`: whole characters, stop strings cut off, possibly empty; `tokens`: those
+                    * that end in it */
+    ENGINE_DONE,   /* one choice is over (cancelled: the whole request, once, choice 0) */
+    ENGINE_FAILED  /* the request is over; err tells */
+};
+
+struct engine_event {
+    enum engine_event_kind kind;
+    uint64_t id;
+    void *user;
+    int choice;
+    const char *text; /* NUL-terminated, valid UTF-8 */
+    size_t length;
+    const struct engine_token *tokens; /* TEXT: only ids unless logprobs were asked for */
+    size_t n_tokens;
+    enum finish finish;
+    bool last;        /* DONE: the request's last choice; no further event will come */
+    int prompt_tokens, cached_tokens; /* DONE */
+    int completion_tokens;            /* DONE: of this choice, the end token not counted */
+    double queue_seconds, prefill_seconds, decode_seconds; /* DONE */
+    struct err err;                   /* FAILED */
+};
+
+/* The next event, or NULL. The caller's: engine_event_free. The model outlives it. */
+struct engine_event *engine_poll(struct engine *);
+void engine_event_free(struct engine_event *);
+/* Blocks until engine_poll has something or `seconds` passed; for programs without a loop.
+ * Returns false on time-out. */
+bool engine_wait(struct engine *, double seconds);
+
+/* Refuses new requests with ERR_DRAINING from now on; what runs goes on. */
+void engine_drain(struct engine *);
+
+struct engine_status {
+    int running, waiting;       /* sequences; requests */
+    int kv_blocks, kv_blocks_used;
+    uint64_t requests, prompt_tokens, completion_tokens, cancelled;
+    double step_seconds;        /* age of the step in progress, 0 when idle */
+    const char *device;         /* description */
+};
+/* A snapshot, from any thread, at no cost to the worker. */
+void engine_status(const struct engine *, struct engine_status *);
+
+/* ---- measuring (for `bench`; the engine must be idle) ---- */
+
+struct engine_bench {
+    int prompt;     /* tokens of prefill, 0: none */
+    int generate;   /* decode steps after it */
+    int batch;      /* sequences decoded together */
+    int context;    /* tokens already in the KV cache before timing decode */
+    int repetitions;
+};
+struct engine_bench_result {
+    double prefill_tps, prefill_tps_min, prefill_tps_max; /* tokens per second: median, worst, best */
+    double decode_tps, decode_tps_min, decode_tps_max;    /* all sequences together */
+    double weight_bytes; /* bytes of weights one decode step reads */
+    double kv_bytes;     /* bytes of KV one decode step reads on average */
+    double bandwidth;    /* bytes per second of plain reading, measured in the same run */
+};
+int engine_bench_run(struct engine *, struct model *, const struct engine_bench *,
+                     struct engine_bench_result *, struct err *) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,40 @@
+/* Members of the runtime and of a model, for engine*.c. */
+#ifndef HEARTH_ENGINE_PRIVATE_H
+#define HEARTH_ENGINE_PRIVATE_H
+
+#include "engine.h"
+#include "schedule/worker.h"
+#include "text/template.h"
+
+#define CONTEXT_MAX (1 << 24) /* tokens; keeps every product of sizes in range */
+
+struct engine {
+    struct engine_options options; /* device and isa: only while opening */
+    struct worker *worker;
+    struct model *models;          /* by `next`, owned */
+};
+
+/* Constant once loaded: any thread may read it. */
+struct model {
+    struct engine *engine;
+    struct model *next;
+    struct gguf *gguf;
+    struct tokenizer *tokenizer;
+    struct template *template;     /* NULL: none, and template_err tells why */
+    struct err template_err;
+    struct runner *runner;
+    struct model_info info;        /* its strings are owned */
+    int32_t fim_prefix, fim_suffix, fim_middle; /* -1: none */
+    char *bos, *eos;               /* their texts, "" for none */
+};
+
+/* What a file's metadata say, beside the tensors. */
+int model_read_tokenizer(struct model *, struct err *) WARN_UNUSED;
+int model_read_template(struct model *, struct err *) WARN_UNUSED;
+int model_read_info(struct model *, const char *path, const char *name, struct err *) WARN_UNUSED;
+/* *real: [tokenizer_size], false for padding. *end_ids: tokens that end a text. Both the caller's. */
+int model_read_marks(struct model *, bool **real, int32_t **end_ids, int *n_end_ids,
+                     struct err *) WARN_UNUSED;
+void model_free(struct model *); /* all but the runner, which is gone */
+
+#endif

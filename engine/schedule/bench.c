@@ -1,0 +1,167 @@
+/* Measuring prefill and decode through the same forward pass that serves requests. */
+#include <string.h>
+
+#include "runner_private.h"
+
+#define BANDWIDTH_BYTES ((size_t)1 << 29) /* at most; far beyond any cache */
+#define REPETITIONS_MAX 1000
+
+struct rates {
+    double value[REPETITIONS_MAX];
+    int n;
+};
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void summarise(struct rates *rates, double *median, double *min, double *max)
+{
+    qsort(rates->value, (size_t)rates->n, sizeof *rates->value, compare);
+    int middle = rates->n / 2;
+    *median = rates->n % 2 ? rates->value[middle] : (rates->value[middle - 1] + rates->value[middle]) / 2;
+    *min = rates->value[0];
+    *max = rates->value[rates->n - 1];
+}
+
+static void begin(struct runner *r, struct batch *b)
+{
+    struct step_room *m = &r->room;
+    *b = (struct batch){.token = m->token, .position = m->position, .sequence = m->sequence, .slot = m->slot,
+                        .table = m->table, .output = m->output};
+}
+
+/* Tokens that stand for a prompt: any will do, as long as they are not all the same. */
+static int32_t made_up(const struct runner *r, int i)
+{
+    return (int32_t)(((uint32_t)i * 2654435761u >> 8) % (uint32_t)r->facts.hyper->vocab);
+}
+
+static int prefill(struct runner *r, struct kv_table *kv, int n, struct err *err)
+{
+    struct kv_copies none = {0};
+    for (int first = 0; first < n;) {
+        int rows = n - first < r->max_rows ? n - first : r->max_rows;
+        struct batch b;
+        begin(r, &b);
+        kv_table_extend(kv, r->kv, first, rows, &none);
+        for (int i = 0; i < rows; i++) {
+            int32_t token = made_up(r, first + i);
+            step_room_rows(r, &b, kv, 0, &token, first + i, 1);
+        }
+        first += rows;
+        if (first == n) r->room.output[b.n_outputs++] = rows - 1;
+        int rc = forward_step(r->forward, &b, r->room.logits, err);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+static int decode(struct runner *r, struct kv_table *kv, int batch, int context, int steps, struct err *err)
+{
+    static const struct sampling greedy = {.top_p = 1, .repetition_penalty = 1};
+    int32_t *next = malloc((size_t)batch * sizeof *next);
+    if (!next) return err_set(err, ERR_NOMEM, "out of memory for a benchmark");
+    int rc = 0;
+    for (int i = 0; i < batch; i++) next[i] = made_up(r, i);
+    for (int step = 0; step < steps && !rc; step++) {
+        struct batch b;
+        begin(r, &b);
+        for (int i = 0; i < batch; i++) {
+            step_room_rows(r, &b, &kv[i], i, &next[i], context + step, 1);
+            r->room.output[b.n_outputs++] = i;
+        }
+        rc = forward_step(r->forward, &b, r->room.logits, err);
+        for (int i = 0; i < batch && !rc; i++) {
+            const float *logits = r->room.logits + (size_t)i * (size_t)r->facts.hyper->vocab;
+            next[i] = sampler_choose(r->sampler, logits, &greedy, NULL, 0, 0, err);
+            if (next[i] < 0) rc = next[i];
+        }
+    }
+    free(next);
+    return rc;
+}
+
+static int check(const struct runner *r, const struct engine_bench *q, struct err *err)
+{
+    int64_t context = (int64_t)q->context + q->generate;
+    if (q->prompt < 0 || q->generate < 0 || q->context < 0 || q->batch < 1 || q->repetitions < 1 ||
+        q->repetitions > REPETITIONS_MAX) {
+        return err_set(err, ERR_INVALID, "benchmark sizes must be positive, with at most %d repetitions",
+                       REPETITIONS_MAX);
+    }
+    if (q->batch > r->parallel) {
+        return err_set(err, ERR_INVALID, "a batch of %d needs as many parallel sequences; there are %d",
+                       q->batch, r->parallel);
+    }
+    if (q->prompt > r->facts.limits.context || context > r->facts.limits.context) {
+        return err_set(err, ERR_INVALID, "the benchmark needs a context of %lld tokens; there are %d",
+                       (long long)(context > q->prompt ? context : q->prompt), r->facts.limits.context);
+    }
+    int64_t blocks = (context + BLOCK_TOKENS - 1) / BLOCK_TOKENS * q->batch;
+    if (blocks > r->facts.kv_blocks) {
+        return err_set(err, ERR_INVALID, "the benchmark needs a KV cache of %lld tokens; there are %lld",
+                       (long long)blocks * BLOCK_TOKENS, (long long)r->facts.kv_blocks * BLOCK_TOKENS);
+    }
+    return 0;
+}
+
+static int measure(struct runner *r, const struct engine_bench *q, struct kv_table *kv, struct rates *prompt,
+                   struct rates *output, struct err *err)
+{
+    struct kv_copies none = {0};
+    int total = q->context + q->generate;
+    for (int i = -1; i < q->repetitions; i++) { /* the first, shorter pass warms up */
+        double began = clock_seconds();
+        int rc = prefill(r, &kv[0], i < 0 && q->prompt > 64 ? 64 : q->prompt, err);
+        double end = clock_seconds();
+        kv_table_clear(&kv[0], r->kv);
+        if (rc) return rc;
+        if (i >= 0 && q->prompt > 0) prompt->value[prompt->n++] = q->prompt / (end - began);
+
+        for (int j = 0; j < q->batch && total > 0; j++) kv_table_extend(&kv[j], r->kv, 0, total, &none);
+        began = clock_seconds();
+        rc = decode(r, kv, q->batch, q->context, i < 0 && q->generate > 4 ? 4 : q->generate, err);
+        end = clock_seconds();
+        for (int j = 0; j < q->batch; j++) kv_table_clear(&kv[j], r->kv);
+        if (rc) return rc;
+        if (i < 0 || q->generate == 0) continue;
+        output->value[output->n++] = (double)q->batch * q->generate / (end - began);
+    }
+    return 0;
+}
+
+int runner_bench(struct runner *r, const struct engine_bench *q, struct engine_bench_result *out,
+                 struct err *err)
+{
+    memset(out, 0, sizeof *out);
+    int rc = check(r, q, err);
+    if (rc) return rc;
+    struct rates *prompt = calloc(1, sizeof *prompt), *output = calloc(1, sizeof *output);
+    struct kv_table *kv = calloc((size_t)q->batch, sizeof *kv);
+    if (!prompt || !output || !kv) {
+        rc = err_set(err, ERR_NOMEM, "out of memory for a benchmark");
+        goto done;
+    }
+    for (int i = 0; i < q->batch && !rc; i++) {
+        rc = kv_table_create(&kv[i], r->kv, r->facts.limits.context, err);
+    }
+    if (!rc) rc = measure(r, q, kv, prompt, output, err);
+    if (rc) goto done;
+    if (prompt->n) summarise(prompt, &out->prefill_tps, &out->prefill_tps_min, &out->prefill_tps_max);
+    if (output->n) summarise(output, &out->decode_tps, &out->decode_tps_min, &out->decode_tps_max);
+    size_t bytes = weights_decode_bytes(r->weights);
+    double token_bytes = (double)r->facts.kv_bytes / r->facts.kv_blocks / BLOCK_TOKENS;
+    out->weight_bytes = (double)bytes;
+    out->kv_bytes = token_bytes * q->batch * (q->context + (q->generate + 1) / 2.0);
+    out->bandwidth = device_read_bandwidth(r->device, bytes < BANDWIDTH_BYTES ? bytes : BANDWIDTH_BYTES);
+
+done:
+    for (int i = 0; kv && i < q->batch; i++) kv_table_destroy(&kv[i]);
+    free(kv);
+    free(prompt);
+    free(output);
+    return rc;
+}

@@ -1,0 +1,59 @@
+/* One loaded model at work: its weights, KV cache, scheduler and live requests. Everything here runs
+ * on the worker thread, which owns the device; what runner_facts gives is constant. */
+#ifndef HEARTH_RUNNER_H
+#define HEARTH_RUNNER_H
+
+#include "../model/forward.h"
+#include "../text/tokenizer.h"
+#include "sequence.h"
+
+struct runner;
+
+struct runner_options {
+    struct gguf *gguf;                  /* outlives the runner */
+    const struct tokenizer *tokenizer;  /* outlives the runner */
+    const bool *real;                   /* [n_real] false for padding of the vocabulary; copied */
+    int n_real;
+    const int32_t *end_ids;             /* copied */
+    int n_end_ids;
+    int parallel, step_tokens;
+    int kv_tokens;                      /* of all sequences together; 0: chosen */
+    int context;                        /* of one sequence; 0: the model's own */
+};
+
+/* Loads the weights and makes the KV cache; logs what was chosen. */
+int runner_create(struct runner **out, struct device *, const struct runner_options *,
+                  struct err *) WARN_UNUSED;
+void runner_destroy(struct runner *); /* NULL is fine; no request is left */
+
+struct runner_facts {
+    const struct hyperparameters *hyper;
+    struct request_limits limits;
+    uint64_t parameters, weight_bytes, kv_bytes;
+    int kv_blocks, block_tokens, step_rows;
+};
+const struct runner_facts *runner_facts(const struct runner *);
+
+/* Takes over a request; its events go to `out` from now on. */
+void runner_add(struct runner *, struct request *, double now, struct event_list *out);
+void runner_cancel(struct request *, double now, struct event_list *out); /* nothing if it is over */
+void runner_credit(struct request *, int events);
+/* Ends what is past its deadline. Returns the next deadline, 0 for none. */
+double runner_expire(struct runner *, double now, struct event_list *out);
+
+struct runner_counts {
+    uint64_t prompt_tokens, completion_tokens;
+};
+/* One step of the model. False where nothing can run. */
+bool runner_step(struct runner *, struct event_list *out, struct runner_counts *);
+/* Takes the requests that are over out of the runner: a list by `next`. */
+struct request *runner_reap(struct runner *);
+void runner_load(const struct runner *, int *running, int *waiting, int *blocks_used);
+
+/* engine_bench_run on an idle runner. */
+int runner_bench(struct runner *, const struct engine_bench *, struct engine_bench_result *,
+                 struct err *) WARN_UNUSED;
+
+double clock_seconds(void); /* CLOCK_MONOTONIC */
+
+#endif

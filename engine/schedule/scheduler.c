@@ -1,0 +1,267 @@
+/* The scheduler: see scheduler.h for the policy. A plan is made in two passes, rows and promises
+ * first, blocks after: a block that is given back while planning is never the source of a copy
+ * in the same step. */
+#include "scheduler.h"
+
+struct scheduler {
+    struct scheduler_options options;
+    struct kv_blocks *kv;
+    struct task *oldest, *youngest;
+    struct task **prefill; /* [parallel] */
+    struct plan plan;
+    int n_running;
+    int promised;          /* blocks, sum over the tasks of the plan being made */
+    int rows_left, score_left;
+    uint64_t preemptions;
+};
+
+int scheduler_create(struct scheduler **out, const struct scheduler_options *options, struct kv_blocks *kv,
+                     struct err *err)
+{
+    *out = NULL;
+    REQUIRE(options->parallel > 0 && options->step_rows >= options->parallel && options->score_rows > 0);
+    struct scheduler *s = calloc(1, sizeof *s);
+    if (!s) return err_set(err, ERR_NOMEM, "out of memory for the scheduler");
+    s->options = *options;
+    s->kv = kv;
+    size_t n = (size_t)options->parallel;
+    s->prefill = malloc(n * sizeof *s->prefill);
+    s->plan.task = malloc(n * sizeof *s->plan.task);
+    s->plan.copies.pair = malloc(n * 2 * sizeof *s->plan.copies.pair);
+    s->plan.copies.capacity = options->parallel;
+    if (!s->prefill || !s->plan.task || !s->plan.copies.pair) {
+        scheduler_destroy(s);
+        return err_set(err, ERR_NOMEM, "out of memory for the scheduler");
+    }
+    *out = s;
+    return 0;
+}
+
+void scheduler_destroy(struct scheduler *s)
+{
+    if (!s) return;
+    REQUIRE(!s->oldest);
+    free(s->prefill);
+    free(s->plan.task);
+    free(s->plan.copies.pair);
+    free(s);
+}
+
+/* ---- the list of tasks ---- */
+
+void scheduler_add_behind(struct scheduler *s, struct task *t, struct task *elder)
+{
+    t->state = TASK_WAITING;
+    t->rows = t->promised = 0;
+    t->previous = elder;
+    t->next = elder ? elder->next : s->oldest;
+    *(t->previous ? &t->previous->next : &s->oldest) = t;
+    *(t->next ? &t->next->previous : &s->youngest) = t;
+}
+
+void scheduler_add(struct scheduler *s, struct task *t)
+{
+    scheduler_add_behind(s, t, s->youngest);
+}
+
+static void set_state(struct scheduler *s, struct task *t, enum task_state state)
+{
+    s->n_running += (state == TASK_RUNNING) - (t->state == TASK_RUNNING);
+    t->state = state;
+}
+
+void scheduler_remove(struct scheduler *s, struct task *t)
+{
+    kv_table_clear(&t->kv, s->kv);
+    set_state(s, t, TASK_WAITING);
+    *(t->previous ? &t->previous->next : &s->oldest) = t->next;
+    *(t->next ? &t->next->previous : &s->youngest) = t->previous;
+    t->next = t->previous = NULL;
+}
+
+void scheduler_pause(struct scheduler *s, struct task *t)
+{
+    set_state(s, t, TASK_PAUSED);
+}
+
+void scheduler_resume(struct scheduler *s, struct task *t)
+{
+    if (t->state == TASK_PAUSED) set_state(s, t, TASK_WAITING);
+}
+
+int scheduler_running(const struct scheduler *s)
+{
+    return s->n_running;
+}
+
+uint64_t scheduler_preemptions(const struct scheduler *s)
+{
+    return s->preemptions;
+}
+
+/* ---- blocks ---- */
+
+static int available(const struct scheduler *s)
+{
+    return kv_blocks_free(s->kv) - s->promised;
+}
+
+/* Takes a task's blocks away: what they held is computed again when it runs next. */
+static void strip(struct scheduler *s, struct task *t)
+{
+    if (t->state == TASK_RUNNING) {
+        set_state(s, t, TASK_WAITING);
+        s->preemptions++;
+    }
+    s->promised -= t->promised;
+    s->rows_left += t->rows;
+    t->rows = t->promised = 0;
+    kv_table_clear(&t->kv, s->kv);
+    t->n_computed = 0;
+}
+
+/* The youngest task in `state` that is younger than `than` (NULL: any) and holds blocks or promises. */
+static struct task *youngest_holder(const struct scheduler *s, enum task_state state, const struct task *than)
+{
+    for (struct task *t = s->youngest; t && t != than; t = t->previous) {
+        if (t->state == state && (t->kv.n > 0 || t->promised > 0)) return t;
+    }
+    return NULL;
+}
+
+/* Makes `need` blocks available to the running task t: those who do not run lose theirs first, then
+ * younger ones that do. */
+static bool claim(struct scheduler *s, const struct task *t, int need)
+{
+    while (available(s) < need) {
+        struct task *victim = youngest_holder(s, TASK_PAUSED, NULL);
+        if (!victim) victim = youngest_holder(s, TASK_WAITING, NULL);
+        if (!victim) victim = youngest_holder(s, TASK_RUNNING, t);
+        if (!victim) return false;
+        strip(s, victim);
+    }
+    return true;
+}
+
+static void promise(struct scheduler *s, struct task *t, int rows)
+{
+    t->rows = rows;
+    t->promised = kv_table_need(&t->kv, s->kv, t->n_computed, rows);
+    s->promised += t->promised;
+    s->rows_left -= rows;
+}
+
+/* ---- the plan ---- */
+
+static int remaining(const struct task *t)
+{
+    return t->n_tokens - t->n_computed;
+}
+
+static int blocks_to_go(const struct scheduler *s, const struct task *t)
+{
+    return kv_table_need(&t->kv, s->kv, t->n_computed, remaining(t));
+}
+
+/* Rows for those that only need their next token. */
+static void plan_decode(struct scheduler *s)
+{
+    for (struct task *t = s->oldest, *next; t; t = next) {
+        next = t->next;
+        if (t->state != TASK_RUNNING || remaining(t) != 1 || t->scored) continue;
+        if (claim(s, t, kv_table_need(&t->kv, s->kv, t->n_computed, 1))) {
+            promise(s, t, 1);
+        } else {
+            strip(s, t);
+        }
+    }
+}
+
+/* Lets waiting tasks run, in order of age, as long as nobody who runs would miss the blocks. */
+static void admit(struct scheduler *s)
+{
+    int owed = 0; /* to those who run: what their present tokens lack, and a block of output each */
+    for (struct task *t = s->oldest; t; t = t->next) {
+        if (t->state == TASK_RUNNING) owed += blocks_to_go(s, t) - t->promised + 1;
+    }
+    for (struct task *t = s->oldest; t && s->n_running < s->options.parallel; t = t->next) {
+        if (t->state != TASK_WAITING) continue;
+        int need = blocks_to_go(s, t);
+        while (available(s) < need + owed) {
+            struct task *victim = youngest_holder(s, TASK_PAUSED, NULL);
+            if (!victim && s->n_running == 0) victim = youngest_holder(s, TASK_WAITING, t);
+            if (!victim) return;
+            strip(s, victim);
+        }
+        set_state(s, t, TASK_RUNNING);
+        owed += need + 1;
+    }
+}
+
+/* A prefill chunk of at most `limit` rows, shortened to the blocks that are there. */
+static void plan_chunk(struct scheduler *s, struct task *t, int limit)
+{
+    int rows = remaining(t) < limit ? remaining(t) : limit;
+    if (t->scored && rows > s->score_left) rows = s->score_left;
+    while (rows > 0 && kv_table_need(&t->kv, s->kv, t->n_computed, rows) > available(s)) {
+        int end = (t->n_computed + rows - 1) / kv_blocks_tokens(s->kv) * kv_blocks_tokens(s->kv);
+        rows = end - t->n_computed;
+    }
+    if (rows <= 0) return;
+    promise(s, t, rows);
+    if (t->scored) s->score_left -= rows;
+}
+
+static void plan_prefill(struct scheduler *s)
+{
+    int n = 0;
+    for (struct task *t = s->oldest; t; t = t->next) {
+        if (t->state != TASK_RUNNING || t->rows > 0) continue;
+        int i = n++;
+        for (; i > 0 && remaining(s->prefill[i - 1]) > remaining(t); i--) s->prefill[i] = s->prefill[i - 1];
+        s->prefill[i] = t;
+    }
+    if (n == 0) return;
+
+    struct task *oldest = s->oldest;
+    while (oldest->state != TASK_RUNNING || oldest->rows > 0) oldest = oldest->next;
+    int share = s->rows_left / 4;
+    for (int i = 0; i < n; i++) {
+        if (s->prefill[i] == oldest) share = 0; /* its turn comes here, with all that is left */
+        plan_chunk(s, s->prefill[i], s->rows_left - share);
+    }
+}
+
+/* When no chunk found a block: the oldest gets room at the cost of the youngest. */
+static void plan_rescue(struct scheduler *s)
+{
+    for (struct task *t = s->oldest; t; t = t->next) {
+        if (t->state != TASK_RUNNING) continue;
+        if (claim(s, t, kv_table_need(&t->kv, s->kv, t->n_computed, 1))) {
+            plan_chunk(s, t, s->rows_left);
+        }
+        return;
+    }
+}
+
+const struct plan *scheduler_plan(struct scheduler *s)
+{
+    s->promised = 0;
+    s->rows_left = s->options.step_rows;
+    s->score_left = s->options.score_rows;
+    for (struct task *t = s->oldest; t; t = t->next) t->rows = t->promised = 0;
+
+    plan_decode(s);
+    admit(s);
+    plan_prefill(s);
+    if (s->rows_left == s->options.step_rows) plan_rescue(s);
+
+    s->plan.n_tasks = s->plan.n_rows = s->plan.copies.n = 0;
+    for (struct task *t = s->oldest; t; t = t->next) {
+        if (t->rows == 0) continue;
+        kv_table_extend(&t->kv, s->kv, t->n_computed, t->rows, &s->plan.copies);
+        s->plan.task[s->plan.n_tasks++] = t;
+        s->plan.n_rows += t->rows;
+    }
+    return &s->plan;
+}

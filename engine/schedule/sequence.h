@@ -1,0 +1,100 @@
+/* A request while the engine works on it, and its choices: one sequence of tokens each. */
+#ifndef HEARTH_SEQUENCE_H
+#define HEARTH_SEQUENCE_H
+
+#include "../text/stream.h"
+#include "event.h"
+#include "sampler.h"
+#include "scheduler.h"
+
+struct request;
+
+struct held_token {
+    int32_t id;
+    float logprob;
+};
+
+/* One choice. Owned by its request. */
+struct sequence {
+    struct task task; /* first: the scheduler's plan names tasks */
+    struct request *request;
+    int choice;
+    bool scheduled, finished;
+    int32_t *tokens;  /* [capacity] task.n_tokens of them: prompt and output */
+    int capacity;
+    int n_output;
+    struct text_stream *stream;
+    struct token_counts *counts;  /* NULL without penalties */
+    struct held_token *held;      /* [held_capacity] tokens whose text is not out yet */
+    struct engine_top *held_top;  /* [held_capacity][n_top] */
+    int n_held, held_capacity;
+    char *text;                   /* [text_capacity] of the event being made */
+    size_t text_length, text_capacity;
+};
+
+/* Owned by the worker from submit to its last event. */
+struct request {
+    struct request *next;  /* in the runner's list */
+    uint64_t id;
+    void *user;
+    struct runner *runner;
+    struct sampling sampling;
+    struct logit_bias *bias;
+    int32_t *prompt;       /* [n_prompt] */
+    int n_prompt;
+    int choices;
+    int max_tokens;        /* -1: to the end of the context */
+    int limit;             /* tokens of a sequence at most, prompt included */
+    bool ignore_eos, logprobs, prompt_logprobs;
+    int n_top;
+    struct want *want;     /* [n_prompt] or NULL */
+    int32_t *want_ids;     /* where their ids lie */
+    bool bounded;
+    int credit;
+    double deadline;
+    double submitted, admitted, first_token; /* seconds; 0: not yet */
+    struct sequence *sequence; /* [choices]; the first computes the prompt, the others fork from it */
+    int n_finished;
+    int n_scored;          /* prompt tokens whose log-probabilities are out */
+    float next_logprob;    /* of the prompt token after them */
+    bool forked;           /* all choices have begun */
+    bool over;             /* its last event is made */
+    struct event_list farewell; /* one ready-made event per choice: an end needs no memory */
+
+    /* Guarded by the worker's mutex. */
+    struct request *live_next, *live_previous;
+    bool cancel_asked;
+    int credit_given;
+};
+
+/* What a request must fit. */
+struct request_limits {
+    int context;             /* tokens of one sequence */
+    int vocab;
+    const int32_t *end_ids;  /* tokens that end a text */
+    int n_end_ids;
+    const struct kv_blocks *kv;
+};
+
+/* Checks and copies. ERR_INVALID, ERR_TOO_LONG, ERR_NOMEM. */
+int request_create(struct request **out, const struct engine_request *, const struct request_limits *,
+                   struct err *) WARN_UNUSED;
+void request_free(struct request *); /* no task is scheduled any more */
+
+/* Adds a generated token to a choice and what text it completes to `out`. `top` as the request's n_top.
+ * *finish is FINISH_NONE while it goes on. */
+int sequence_accept(struct sequence *, int32_t id, const char *bytes, size_t n_bytes, float logprob,
+                    const struct engine_top *top, struct event_list *out, enum finish *finish,
+                    struct err *) WARN_UNUSED;
+/* Sends what text is held back: the choice ends without a stop string. */
+int sequence_flush(struct sequence *, struct event_list *out, struct err *) WARN_UNUSED;
+/* A choice starts where the prompt ends: takes over its tokens and counts. */
+int sequence_start(struct sequence *, struct err *) WARN_UNUSED;
+
+/* The end of one choice (ENGINE_DONE), and of the whole request with the last. */
+void sequence_finish(struct sequence *, enum finish, double now, struct event_list *out);
+/* The end of the whole request, whatever its choices do: ENGINE_FAILED with `failure`, or without one
+ * ENGINE_DONE with FINISH_CANCELLED. */
+void request_end(struct request *, const struct err *failure, double now, struct event_list *out);
+
+#endif

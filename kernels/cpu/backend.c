@@ -1,0 +1,295 @@
+/* backend_cpu: opens the pool, keeps memory, and runs submitted commands on all threads. */
+#include <string.h>
+#include <time.h>
+
+#include "cpu.h"
+
+static const struct isa *const isas[] = {
+#if defined(__x86_64__)
+    &isa_avx512vnni,
+    &isa_avx2,
+#elif defined(__aarch64__)
+    &isa_neon,
+#endif
+    &isa_plain,
+};
+
+static const struct isa *isa_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
+        if ((!name || !strcmp(name, isas[i]->name)) && isas[i]->supported())
+            return isas[i];
+    return NULL;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *aligned_memory(size_t bytes)
+{
+    void *memory;
+    return posix_memalign(&memory, 64, bytes ? bytes : 64) ? NULL : memory;
+}
+
+static void cpu_close(struct device *device)
+{
+    struct cpu *cpu = device->state;
+    pool_close(cpu->pool);
+    for (int i = 0; cpu->own && i < cpu->threads; i++)
+        free(cpu->own[i]);
+    free(cpu->own);
+    free(cpu->shared);
+    free(cpu->angles);
+    free(cpu->next);
+    free(cpu);
+}
+
+static int cpu_open(struct device *device, const struct device_options *options, struct err *err)
+{
+    const struct isa *isa = isa_find(options->isa);
+    if (!isa)
+        return err_set(err, ERR_UNSUPPORTED, "this machine or build has no instruction set \"%s\"", options->isa);
+    if (options->threads < 0 || options->threads > 1024)
+        return err_set(err, ERR_INVALID, "%d threads: must be 0 (automatic) to 1024", options->threads);
+    struct cpu *cpu = calloc(1, sizeof *cpu);
+    if (!cpu)
+        return err_set(err, ERR_NOMEM, "out of memory for the CPU device");
+    cpu->isa = isa;
+    cpu->threads = options->threads ? options->threads : pool_default_threads();
+    cpu->own = calloc((size_t)cpu->threads, sizeof *cpu->own);
+    int rc = cpu->own ? pool_open(&cpu->pool, cpu->threads, err) : err_set(err, ERR_NOMEM, "out of memory");
+    if (rc < 0) {
+        free(cpu->own);
+        free(cpu);
+        return rc;
+    }
+    device->state = cpu;
+    struct device_info *info = &device->info;
+    snprintf(info->name, sizeof info->name, "cpu");
+    snprintf(info->description, sizeof info->description, "%s, %d thread%s", isa->label, cpu->threads,
+             cpu->threads == 1 ? "" : "s");
+    info->threads = cpu->threads;
+    info->kv_type = DTYPE_F16;
+    return 0;
+}
+
+static int cpu_alloc(struct buffer *b, struct err *err)
+{
+    size_t bytes = b->count * dtype_block_bytes(b->dtype); /* checked by the caller */
+    b->memory = aligned_memory(bytes);
+    if (!b->memory)
+        return err_set(err, ERR_NOMEM, "out of memory for a buffer of %zu bytes", bytes);
+    memset(b->memory, 0, bytes);
+    b->bytes = bytes;
+    return 0;
+}
+
+struct packing_job {
+    struct packed *weight;
+    const uint8_t *data;
+    int threads;
+};
+
+static void pack_share(void *context, int thread)
+{
+    struct packing_job *job = context;
+    size_t tiles = job->weight->tiles, n = (size_t)job->threads, i = (size_t)thread;
+    pack_tiles(job->weight, job->data, tiles * i / n, tiles * (i + 1) / n);
+}
+
+static int cpu_weight(struct buffer *b, const void *data, unsigned use, struct err *err)
+{
+    struct cpu *cpu = b->device->state;
+    struct packed *w = calloc(1, sizeof *w);
+    if (!w)
+        return err_set(err, ERR_NOMEM, "out of memory for a weight");
+    *w = (struct packed){.dtype = b->dtype, .rows = b->rows, .columns = b->columns};
+    w->tiles = b->rows / TILE + (b->rows % TILE != 0);
+    b->memory = w;
+    b->bytes = sizeof *w;
+    if (!(use & WEIGHT_MATMUL)) { /* rows are read where they are */
+        w->raw = data;
+        b->copied = false;
+        return 0;
+    }
+    const struct packing *k = &packings[w->dtype];
+    size_t bytes;
+    w->tile_bytes = k->bits ? b->columns / dtype_block(b->dtype) * packed_super_bytes(k)
+                            : b->columns * TILE * dtype_block_bytes(b->dtype);
+    if (__builtin_mul_overflow(w->tiles, w->tile_bytes, &bytes) || !(w->data = aligned_memory(bytes))) {
+        free(w);
+        return err_set(err, ERR_NOMEM, "out of memory for a weight of %zu by %zu", b->rows, b->columns);
+    }
+    struct packing_job job = {w, data, cpu->threads};
+    pool_run(cpu->pool, pack_share, &job);
+    b->bytes += bytes;
+    b->copied = true;
+    return 0;
+}
+
+static void cpu_free(struct buffer *b)
+{
+    if (b->rows)
+        free(((struct packed *)b->memory)->data);
+    free(b->memory);
+}
+
+static void cpu_read(struct buffer *b, size_t first, size_t count, void *out)
+{
+    size_t size = dtype_block_bytes(b->dtype);
+    memcpy(out, (const char *)b->memory + first * size, count * size);
+}
+
+static void cpu_write(struct buffer *b, size_t first, size_t count, const void *in)
+{
+    size_t size = dtype_block_bytes(b->dtype);
+    memcpy((char *)b->memory + first * size, in, count * size);
+}
+
+static int grow(unsigned char **memory, size_t bytes, struct err *err)
+{
+    free(*memory);
+    *memory = aligned_memory(bytes);
+    return *memory ? 0 : err_set(err, ERR_NOMEM, "out of memory for %zu bytes of scratch", bytes);
+}
+
+/* Makes all scratch that the commands need; after a few steps nothing is left to allocate. */
+static int reserve(struct cpu *cpu, const struct command *list, int n, struct err *err)
+{
+    struct scratch most = {0};
+    for (int i = 0; i < n; i++) {
+        struct scratch need = {0};
+        if (list[i].op == OPERATOR_matmul)
+            matmul_scratch(cpu, &list[i], &need);
+        else if (list[i].op == OPERATOR_attention)
+            attention_needs(cpu, &list[i], &need);
+        else if (list[i].op == OPERATOR_rope_kv)
+            need.angles = (size_t)list[i].args.rope_kv.rows * (size_t)list[i].args.rope_kv.rope_dim * sizeof(float);
+        most.own = need.own > most.own ? need.own : most.own;
+        most.shared = need.shared > most.shared ? need.shared : most.shared;
+        most.angles = need.angles > most.angles ? need.angles : most.angles;
+    }
+    int rc = 0;
+    if (most.own > cpu->own_bytes) {
+        cpu->own_bytes = 0;
+        for (int i = 0; i < cpu->threads && rc == 0; i++)
+            rc = grow(&cpu->own[i], most.own, err);
+        cpu->own_bytes = rc == 0 ? most.own : 0;
+    }
+    if (rc == 0 && most.shared > cpu->shared_bytes) {
+        rc = grow(&cpu->shared, most.shared, err);
+        cpu->shared_bytes = rc == 0 ? most.shared : 0;
+    }
+    if (rc == 0 && most.angles > cpu->angles_bytes) {
+        rc = grow((unsigned char **)(void *)&cpu->angles, most.angles, err);
+        cpu->angles_bytes = rc == 0 ? most.angles : 0;
+    }
+    if (rc == 0 && n > cpu->next_capacity) {
+        free(cpu->next);
+        cpu->next = malloc((size_t)n * sizeof *cpu->next);
+        cpu->next_capacity = cpu->next ? n : 0;
+        rc = cpu->next ? 0 : err_set(err, ERR_NOMEM, "out of memory for %d commands", n);
+    }
+    return rc;
+}
+
+/* Every thread walks the list; the barrier after each command makes its results seen. */
+static void run_commands(void *context, int thread)
+{
+    struct cpu *cpu = context;
+    double before = thread == 0 ? now() : 0;
+    for (int i = 0; i < cpu->commands; i++) {
+        enum operator op = cpu->command[i].op;
+        if (op == OPERATOR_matmul)
+            cpu_matmul(cpu, i, thread);
+        else if (op == OPERATOR_attention)
+            cpu_attention(cpu, i, thread);
+        else
+            cpu_rows(cpu, i, thread);
+        if (i + 1 < cpu->commands) /* the pool has the last one */
+            pool_barrier(cpu->pool);
+        if (thread == 0) {
+            double after = now();
+            cpu->seconds[op] += after - before;
+            before = after;
+        }
+    }
+}
+
+static int cpu_submit(struct device *device, const struct command *list, int n, struct err *err)
+{
+    struct cpu *cpu = device->state;
+    int rc = reserve(cpu, list, n, err);
+    if (rc < 0)
+        return rc;
+    for (int i = 0; i < n; i++)
+        atomic_store_explicit(&cpu->next[i], 0, memory_order_relaxed);
+    cpu->command = list;
+    cpu->commands = n;
+    pool_run(cpu->pool, run_commands, cpu);
+    return 0;
+}
+
+/* Submitting runs everything, so there is nothing to wait for. */
+static int cpu_wait(struct device *device, struct err *err)
+{
+    (void)device;
+    (void)err;
+    return 0;
+}
+
+static void cpu_idle(struct device *device)
+{
+    struct cpu *cpu = device->state;
+    pool_park(cpu->pool);
+}
+
+struct reading {
+    const struct cpu *cpu;
+    const char *memory;
+    size_t bytes;
+    atomic_ullong seen; /* so that no reading can be left out */
+};
+
+static void read_share(void *context, int thread)
+{
+    struct reading *r = context;
+    size_t share = r->bytes / (size_t)r->cpu->threads / 4096 * 4096;
+    atomic_fetch_xor(&r->seen, r->cpu->isa->read(r->memory + share * (size_t)thread, share));
+}
+
+static double cpu_bandwidth(struct device *device, size_t bytes)
+{
+    struct cpu *cpu = device->state;
+    void *memory = aligned_memory(bytes);
+    double best = 0;
+    if (!memory)
+        return 0;
+    memset(memory, 1, bytes);
+    for (int i = 0; i < 5; i++) {
+        struct reading r = {.cpu = cpu, .memory = memory, .bytes = bytes};
+        double start = now();
+        pool_run(cpu->pool, read_share, &r);
+        double rate = (double)(bytes / (size_t)cpu->threads / 4096 * 4096 * (size_t)cpu->threads) / (now() - start);
+        best = rate > best ? rate : best;
+    }
+    free(memory);
+    return best;
+}
+
+static void cpu_profile(struct device *device, double *seconds)
+{
+    struct cpu *cpu = device->state;
+    memcpy(seconds, cpu->seconds, sizeof cpu->seconds);
+    memset(cpu->seconds, 0, sizeof cpu->seconds);
+}
+
+const struct backend backend_cpu = {
+    .open = cpu_open, .close = cpu_close, .alloc = cpu_alloc, .weight = cpu_weight, .free = cpu_free,
+    .read = cpu_read, .write = cpu_write, .submit = cpu_submit, .wait = cpu_wait, .idle = cpu_idle,
+    .bandwidth = cpu_bandwidth, .profile = cpu_profile,
+};

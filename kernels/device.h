@@ -1,0 +1,136 @@
+/* A device: memory with element types, and commands over it. All that engine/ knows of kernels/.
+ *
+ * One thread owns a device and everything made from it (design: the worker); no call here is
+ * thread-safe. Commands are recorded, then submitted, then waited for; between recording a
+ * command and the end of that wait the buffers it touches are in flight, and buffer_read and
+ * buffer_write refuse them with ERR_IN_FLIGHT. No function gives out a pointer to device
+ * memory. Element types and sizes of every operand are checked when a command is recorded;
+ * the first failure makes commands_submit fail with the operator's and the buffer's name. */
+#ifndef HEARTH_DEVICE_H
+#define HEARTH_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "args.h"
+#include "err.h"
+
+enum dtype {
+#define X(name, gguf, block, bytes) DTYPE_##name,
+#include "dtype.def"
+#undef X
+    DTYPE_COUNT
+};
+
+const char *dtype_name(enum dtype);           /* "Q4_K" */
+int dtype_from_gguf(uint32_t gguf);           /* enum dtype, or -1 where unknown */
+size_t dtype_block(enum dtype);               /* elements per block */
+size_t dtype_block_bytes(enum dtype);
+bool dtype_is_weight(enum dtype);             /* may be a matmul or embed weight: all but I32 */
+
+/* Decodes `count` elements (a multiple of the block) of GGUF data at `src` to f32. Plain C; the
+ * definition of every type that the devices are tested against. */
+void dtype_to_f32(enum dtype, const void *src, size_t count, float *dst);
+/* Encodes f32 to F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 by round-to-nearest; ERR_UNSUPPORTED
+ * for the others. For tests and made-up models. */
+int dtype_from_f32(enum dtype, const float *src, size_t count, void *dst) WARN_UNUSED;
+
+struct device;
+struct buffer;
+struct commands;
+
+struct device_options {
+    const char *name; /* "auto", "cpu" (tuned, int8 activations), "reference" (plain C, f32 activations) */
+    int threads;      /* compute threads of a CPU device; 0: physical cores, cgroup limits respected */
+    const char *isa;  /* NULL: the best found; else "avx512vnni", "avx2", "neon", "scalar": a lower one forced */
+};
+
+/* Opens a device; *out is the caller's, freed by device_close after all its buffers.
+ * ERR_UNSUPPORTED: no such device in this build or on this machine. */
+int device_open(struct device **out, const struct device_options *, struct err *) WARN_UNUSED;
+void device_close(struct device *); /* NULL is fine */
+
+struct device_info {
+    char name[32];        /* "cpu" */
+    char description[128]; /* "AVX-512 VNNI, 2 threads" */
+    int threads;
+    enum dtype kv_type;   /* element type of KV buffers here */
+};
+const struct device_info *device_info(const struct device *);
+
+/* Lets the CPU threads of the device sleep until the next submit. The worker calls it when it
+ * has nothing to do; without it they spin a short while, then sleep by themselves. */
+void device_idle(struct device *);
+
+/* Bytes per second of a read-only pass over `bytes` of memory by all threads: what decode can
+ * reach at most. For benchmarks. */
+double device_read_bandwidth(struct device *, size_t bytes);
+
+/* A zeroed buffer of `count` elements. *out is the caller's (buffer_free). ERR_NOMEM. */
+int buffer_create(struct device *, enum dtype, size_t count, struct buffer **out, struct err *) WARN_UNUSED;
+
+/* A weight matrix [rows][columns] of GGUF data at `data`, which stays valid and unchanged as
+ * long as the buffer lives (a mapped file) but may be given back to the system once
+ * weight_is_copy says so. The device may repack it. columns is a multiple of the type's
+ * block. `use` tells how it will be used, so that only that layout is made. */
+enum weight_use { WEIGHT_MATMUL = 1, WEIGHT_EMBED = 2 }; /* or both, for tied embeddings */
+int device_weight_create(struct device *, enum dtype, size_t rows, size_t columns, const void *data,
+                         unsigned use, struct buffer **out, struct err *) WARN_UNUSED;
+bool weight_is_copy(const struct buffer *); /* true: `data` is no longer read */
+
+void buffer_free(struct buffer *); /* NULL is fine; not while in flight */
+enum dtype buffer_dtype(const struct buffer *);
+size_t buffer_count(const struct buffer *); /* elements */
+size_t buffer_bytes(const struct buffer *); /* what it takes of the device's memory */
+
+/* Copies elements [first, first+count) out of or into a buffer that is no weight.
+ * ERR_IN_FLIGHT while commands touch the buffer; ERR_INVALID beyond the end. */
+int buffer_read(struct buffer *, size_t first, size_t count, void *out, struct err *) WARN_UNUSED;
+int buffer_write(struct buffer *, size_t first, size_t count, const void *in, struct err *) WARN_UNUSED;
+
+/* Recording. One struct commands per step: commands_begin empties and returns the device's own
+ * recorder (never NULL), the encoders below append to it. */
+struct commands *commands_begin(struct device *);
+/* Starts everything recorded, in order, each command seeing the results of those before it. */
+int commands_submit(struct commands *, struct err *) WARN_UNUSED;
+/* Waits for the end of what was submitted; its buffers are then free again. */
+int commands_wait(struct commands *, struct err *) WARN_UNUSED;
+
+/* The operators. device_NAME(commands, args, buffers…) for each line of kernels.def, for example
+ *   void device_rms_norm(struct commands *, const struct rms_norm_args *,
+ *                        struct buffer *x, struct buffer *weight, struct buffer *y);
+ * Args are copied. Errors are kept for commands_submit. */
+enum operator {
+#define OPERATOR(name, ...) OPERATOR_##name,
+#include "kernels.def"
+#undef OPERATOR
+    OPERATOR_COUNT
+};
+const char *operator_name(enum operator);
+
+#define IN(type, name) struct buffer *name
+#define OUT(type, name) struct buffer *name
+#define INOUT(type, name) struct buffer *name
+#define OPT(type, name) struct buffer *name
+#define WEIGHT(name) struct buffer *name
+#define OPTWEIGHT(name) struct buffer *name
+#define KVIN(name) struct buffer *name
+#define KVOUT(name) struct buffer *name
+#define OPERATOR(name, ...) \
+    void device_##name(struct commands *, const struct name##_args *, __VA_ARGS__);
+#include "kernels.def"
+#undef OPERATOR
+#undef IN
+#undef OUT
+#undef INOUT
+#undef OPT
+#undef WEIGHT
+#undef OPTWEIGHT
+#undef KVIN
+#undef KVOUT
+
+/* Time per operator since the last call, for `bench --profile`; seconds[OPERATOR_COUNT]. */
+void device_profile(struct device *, double *seconds);
+
+#endif

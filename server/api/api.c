@@ -1,0 +1,319 @@
+/* Routes, keys, CORS and the answers that need no engine. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "../../engine/log.h"
+#include "models.h"
+
+enum route_id { ROUTE_HEALTH, ROUTE_ROOT, ROUTE_CHAT, ROUTE_TEXT, ROUTE_MODELS, ROUTE_MODEL };
+
+static const struct route {
+    const char *path; /* after an optional /v1; one that ends in '/' takes what follows */
+    enum route_id id;
+    bool post, open;  /* else GET; open: without a key */
+} routes[] = {
+    {"/health", ROUTE_HEALTH, false, true},
+    {"/chat/completions", ROUTE_CHAT, true, false},
+    {"/completions", ROUTE_TEXT, true, false},
+    {"/models", ROUTE_MODELS, false, false},
+    {"/models/", ROUTE_MODEL, false, false},
+};
+static const struct route root_route = {"/", ROUTE_ROOT, false, true};
+
+/* "*" never covers Authorization, and wildcards inside names do not exist: they are listed. */
+static const char cors_headers[] =
+    "Authorization, Content-Type, Accept, X-Request-Id, OpenAI-Organization, OpenAI-Project, OpenAI-Beta, "
+    "Idempotency-Key, x-stainless-arch, x-stainless-async, x-stainless-custom-poll-interval, "
+    "x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
+    "x-stainless-poll-helper, x-stainless-read-timeout, x-stainless-retry-count, x-stainless-runtime, "
+    "x-stainless-runtime-version, x-stainless-timeout";
+
+static const char root_text[] =
+    "hearth " HEARTH_VERSION ": an OpenAI-compatible API.\n"
+    "POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /health\n";
+
+/* ---- answers ---- */
+
+size_t api_fields(const struct api *api, struct http_field *fields)
+{
+    size_t n = 0;
+    if (!api->origin)
+        return 0;
+    fields[n++] = (struct http_field){"Access-Control-Allow-Origin", api->origin};
+    fields[n++] = (struct http_field){"Access-Control-Expose-Headers", "X-Request-Id, Retry-After"};
+    if (strcmp(api->origin, "*") != 0)
+        fields[n++] = (struct http_field){"Vary", "Origin"};
+    return n;
+}
+
+void api_reply(struct api *api, struct http_request *http, int status, const char *type, const char *id,
+               const void *body, size_t length)
+{
+    struct http_field fields[API_FIELDS + 2] = {{"Content-Type", type}};
+    size_t n = 1;
+    if (id)
+        fields[n++] = (struct http_field){"X-Request-Id", id};
+    n += api_fields(api, fields + n);
+    http_respond(http, status, fields, n, body, length);
+}
+
+static void reply_json(struct api *api, struct http_request *http, json_t *object)
+{
+    struct bytes body = {0};
+    bytes_add_json(&body, object);
+    json_decref(object);
+    if (body.failed)
+        api_fail(http, 503, "Out of memory.", api);
+    else
+        api_reply(api, http, 200, "application/json", NULL, body.data, body.length);
+    bytes_dispose(&body);
+}
+
+static int reply_error(struct api *api, struct http_request *http, const struct api_error *error,
+                       const char *allow)
+{
+    struct http_field fields[API_FIELDS + 4] = {{"Content-Type", "application/json"}};
+    char retry[16];
+    size_t n = 1;
+    if (error->retry_seconds > 0) {
+        snprintf(retry, sizeof retry, "%d", error->retry_seconds);
+        fields[n++] = (struct http_field){"Retry-After", retry};
+    }
+    if (error->status == 401)
+        fields[n++] = (struct http_field){"WWW-Authenticate", "Bearer"};
+    if (allow)
+        fields[n++] = (struct http_field){"Allow", allow};
+    n += api_fields(api, fields + n);
+
+    struct bytes body = {0};
+    json_t *object = api_error_json(error);
+    bytes_add_json(&body, object);
+    json_decref(object);
+    if (body.failed)
+        http_respond(http, error->status, fields, n, "{\"error\":{}}", 12);
+    else
+        http_respond(http, error->status, fields, n, body.data, body.length);
+    bytes_dispose(&body);
+    return error->status;
+}
+
+int api_reply_error(struct api *api, struct http_request *http, const struct api_error *error)
+{
+    return reply_error(api, http, error, NULL);
+}
+
+void api_fail(struct http_request *http, int status, const char *message, void *user)
+{
+    struct api_error error;
+    const char *code = status == 413 ? "request_too_large" : NULL;
+    api_error_set(&error, status, code, NULL, "%s", message);
+    log_info("refused a request: %d %s", status, error.err.text);
+    api_reply_error(user, http, &error);
+}
+
+static void refuse(struct api *api, struct http_request *http, const struct api_error *error,
+                   const char *allow)
+{
+    log_info("%s %s %d", http_method(http), http_path(http), error->status);
+    reply_error(api, http, error, allow);
+}
+
+/* ---- routes ---- */
+
+static const struct route *find_route(const char *path, const char **rest)
+{
+    if (strncmp(path, "/v1/", 4) == 0)
+        path += 3;
+    if (strcmp(path, "/") == 0 || strcmp(path, "/v1") == 0)
+        return &root_route;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        const struct route *route = &routes[i];
+        size_t length = strlen(route->path);
+        if (strncmp(path, route->path, length) != 0)
+            continue;
+        *rest = path + length;
+        /* A slash too many at the end is forgiven. */
+        if (**rest == '\0' || strcmp(*rest, "/") == 0)
+            return route;
+        if (route->path[length - 1] == '/')
+            return route;
+    }
+    return NULL;
+}
+
+/* Takes the same time whatever `given` has in common with the key. */
+static bool same_secret(const char *given, const char *key)
+{
+    size_t n = strlen(given), n_key = strlen(key);
+    unsigned different = n != n_key;
+    for (size_t i = 0; i < n; i++)
+        different |= (unsigned char)given[i] ^ (unsigned char)key[n_key > 0 ? i % n_key : 0];
+    return different == 0;
+}
+
+static bool has_key(const struct api *api, const struct http_request *http)
+{
+    if (!api->key)
+        return true;
+    const char *given = http_header(http, "Authorization");
+    return given && strncasecmp(given, "Bearer ", 7) == 0 && same_secret(given + 7, api->key);
+}
+
+static void options(struct api *api, struct http_request *http, const char *allow)
+{
+    struct http_field fields[API_FIELDS + 4] = {{"Allow", allow}};
+    size_t n = 1;
+    if (api->origin) {
+        fields[n++] = (struct http_field){"Access-Control-Allow-Methods", allow};
+        fields[n++] = (struct http_field){"Access-Control-Allow-Headers", cors_headers};
+        fields[n++] = (struct http_field){"Access-Control-Max-Age", "86400"};
+        n += api_fields(api, fields + n);
+    }
+    http_respond(http, 204, fields, n, NULL, 0);
+}
+
+static void health(struct api *api, struct http_request *http)
+{
+    static const char ok[] = "{\"status\":\"ok\"}", loading[] = "{\"status\":\"loading\"}",
+                      draining[] = "{\"status\":\"draining\"}";
+    if (api->draining)
+        api_reply(api, http, 503, "application/json", NULL, draining, sizeof draining - 1);
+    else if (!api->engine)
+        api_reply(api, http, 503, "application/json", NULL, loading, sizeof loading - 1);
+    else
+        api_reply(api, http, 200, "application/json", NULL, ok, sizeof ok - 1);
+}
+
+static void models(struct api *api, struct http_request *http, const char *name)
+{
+    const struct model_info *info = engine_model_info(api->model);
+    if (name && *name && strcmp(name, info->name) != 0) {
+        struct api_error error;
+        api_error_set(&error, 404, "model_not_found", "model", "The model '%.100s' does not exist.", name);
+        refuse(api, http, &error, NULL);
+        return;
+    }
+    bool one = name && *name;
+    reply_json(api, http, one ? api_model_json(info, api->created) : api_model_list_json(info, api->created));
+}
+
+/* 503 while there is nobody to serve the route. */
+static bool refuse_unready(struct api *api, struct http_request *http, const struct route *route)
+{
+    struct api_error error;
+    if (api->draining && route->post) {
+        api_error_engine(&error, &(struct err){.code = ERR_DRAINING}, NULL);
+    } else if (!api->engine) {
+        api_error_set(&error, 503, "model_loading", NULL, "The model is being loaded; try again soon.");
+        error.retry_seconds = 2;
+    } else {
+        return false;
+    }
+    refuse(api, http, &error, NULL);
+    return true;
+}
+
+void api_handle(struct http_request *http, void *user)
+{
+    struct api *api = user;
+    const char *method = http_method(http), *rest = "";
+    const struct route *route = find_route(http_path(http), &rest);
+    struct api_error error;
+    if (!route) {
+        api_error_set(&error, 404, "not_found", NULL, "Unknown route: %.20s %.160s", method, http_path(http));
+        refuse(api, http, &error, NULL);
+        return;
+    }
+    bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0, post = strcmp(method, "POST") == 0;
+    const char *allow = route->post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+    if (strcmp(method, "OPTIONS") == 0) {
+        options(api, http, allow);
+        return;
+    }
+    if (!(route->post ? post : get)) {
+        api_error_set(&error, 405, "method_not_allowed", NULL, "This route takes %s.", allow);
+        refuse(api, http, &error, allow);
+        return;
+    }
+    if (!route->open && !has_key(api, http)) {
+        api_error_set(&error, 401, "invalid_api_key", NULL, "Incorrect API key provided.");
+        refuse(api, http, &error, NULL);
+        return;
+    }
+    if (!route->open && refuse_unready(api, http, route))
+        return;
+
+    switch (route->id) {
+    case ROUTE_HEALTH: health(api, http); break;
+    case ROUTE_ROOT: api_reply(api, http, 200, "text/plain", NULL, root_text, sizeof root_text - 1); break;
+    case ROUTE_CHAT: job_start(api, http, API_CHAT); break;
+    case ROUTE_TEXT: job_start(api, http, API_TEXT); break;
+    case ROUTE_MODELS: models(api, http, NULL); break;
+    case ROUTE_MODEL: models(api, http, rest); break;
+    }
+}
+
+/* ---- life ---- */
+
+int api_create(struct api **out, uv_loop_t *loop, const struct api_options *given, struct err *err)
+{
+    struct api *api = calloc(1, sizeof *api);
+    if (!api)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    api->loop = loop;
+    api->options = *given;
+    api->key = given->api_key ? strdup(given->api_key) : NULL;
+    api->origin = given->cors_origin ? strdup(given->cors_origin) : NULL;
+    if ((given->api_key && !api->key) || (given->cors_origin && !api->origin)) {
+        free(api->key);
+        free(api->origin);
+        free(api);
+        return err_set(err, ERR_NOMEM, "out of memory");
+    }
+    json_object_seed(0); /* before threads build objects */
+    uv_timer_init(loop, &api->tick);
+    api->tick.data = api;
+    *out = api;
+    return 0;
+}
+
+void api_ready(struct api *api, struct engine *engine, struct model *model)
+{
+    api->engine = engine;
+    api->model = model;
+    api->created = time(NULL);
+}
+
+void api_drain(struct api *api)
+{
+    api->draining = true;
+}
+
+size_t api_active(const struct api *api)
+{
+    return api->n_jobs;
+}
+
+void api_event(const struct engine_event *event)
+{
+    job_event(event);
+}
+
+void api_close(struct api *api)
+{
+    uv_close((uv_handle_t *)&api->tick, NULL);
+}
+
+void api_destroy(struct api *api)
+{
+    if (!api)
+        return;
+    job_destroy_all(api);
+    free(api->key);
+    free(api->origin);
+    free(api);
+}

@@ -1,0 +1,43 @@
+/* What api.c and job.c share. */
+#ifndef HEARTH_API_INTERNAL_H
+#define HEARTH_API_INTERNAL_H
+
+#include "api.h"
+#include "bytes.h"
+#include "prepare.h"
+#include "shapes.h"
+
+struct job;
+
+struct api {
+    uv_loop_t *loop;
+    struct api_options options;
+    char *key, *origin;
+    struct engine *engine; /* NULL while loading */
+    struct model *model;
+    bool draining;
+    struct job *jobs;      /* a list, newest first */
+    size_t n_jobs;
+    uv_timer_t tick;       /* runs while there are jobs: keep-alives */
+    int64_t created;       /* when the model was ready, Unix time */
+    double mean_seconds;   /* of a request, moving: for Retry-After */
+};
+
+/* Answers with a body of `type`. `id` (may be NULL) becomes X-Request-Id. */
+void api_reply(struct api *, struct http_request *, int status, const char *type, const char *id,
+               const void *body, size_t length);
+/* The same for an error; returns the status that went out. */
+int api_reply_error(struct api *, struct http_request *, const struct api_error *);
+/* Fields that every answer carries, at most API_FIELDS; returns how many. */
+enum { API_FIELDS = 8 };
+size_t api_fields(const struct api *, struct http_field *fields);
+
+/* Takes over a request: parses, prepares, submits and answers. */
+void job_start(struct api *, struct http_request *, enum api_endpoint);
+void job_event(const struct engine_event *);
+/* Sends keep-alives where they are due. */
+void job_tick(struct api *);
+/* Frees what is left of every job; nothing runs any more. */
+void job_destroy_all(struct api *);
+
+#endif

@@ -1,0 +1,341 @@
+/* The life of a request: parsed and prepared (on the thread pool where it is big), submitted prompt
+ * by prompt, ended by its last event, its client or an error. A job is freed when the client, the
+ * engine and the thread pool are all done with it. */
+#include "job.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../engine/log.h"
+
+enum {
+    INLINE_BODY = 64 * 1024, /* bytes parsed on the loop; more goes to the thread pool */
+    MAX_LIVE = 32,           /* prompts of one request that the engine has at a time */
+    STREAM_CREDIT = 64,
+    KEEP_ALIVE_SECONDS = 10,
+    TICK_MS = 1000,
+};
+
+static double seconds_since(uint64_t then)
+{
+    return (double)(uv_hrtime() - then) / 1e9;
+}
+
+static void dispose(struct job *job)
+{
+    size_t n_choices = job->choices ? job->request.n_prompts * (size_t)job->request.n : 0;
+    for (size_t i = 0; i < n_choices; i++) {
+        bytes_dispose(&job->choices[i].text);
+        json_decref(job->choices[i].logprobs);
+    }
+    for (size_t i = 0; job->parts && i < job->request.n_prompts; i++)
+        json_decref(job->parts[i].echo);
+    free(job->choices);
+    free(job->parts);
+    free(job->copy);
+    json_decref(job->head);
+    bytes_dispose(&job->buffer);
+    api_request_dispose(&job->request);
+    free(job);
+}
+
+static void hold(struct job *job)
+{
+    job->held++;
+}
+
+static void release(struct job *job)
+{
+    if (--job->held > 0 || job->http || job->working || job->live > 0)
+        return;
+    struct api *api = job->api;
+    *(job->previous ? &job->previous->next : &api->jobs) = job->next;
+    if (job->next)
+        job->next->previous = job->previous;
+    dispose(job);
+    if (--api->n_jobs > 0)
+        return;
+    uv_timer_stop(&api->tick);
+    if (api->options.idle)
+        api->options.idle(api->options.user);
+}
+
+static void cancel_parts(struct job *job)
+{
+    for (size_t i = 0; i < job->next_part; i++) {
+        if (job->parts[i].live)
+            engine_cancel(job->api->engine, job->parts[i].id);
+    }
+}
+
+static void client_gone(void *data, bool finished)
+{
+    struct job *job = data;
+    hold(job);
+    log_info("%s %s %d, %lld + %lld tokens, %.0f ms", http_method(job->http), http_path(job->http),
+             finished ? job->status : 499, (long long)job->prompt_tokens, (long long)job->completion_tokens,
+             seconds_since(job->started) * 1e3);
+    job->http = NULL;
+    if (!job->over) {
+        job->over = true;
+        cancel_parts(job);
+    }
+    release(job);
+}
+
+void job_fail(struct job *job, const struct api_error *error)
+{
+    if (job->over)
+        return;
+    job->over = true;
+    cancel_parts(job);
+    if (job->streaming) {
+        answer_stream_error(job, error);
+        return;
+    }
+    job->status = error->status;
+    api_reply_error(job->api, job->http, error);
+}
+
+void job_fail_memory(struct job *job)
+{
+    struct api_error error;
+    api_error_memory(&error);
+    job_fail(job, &error);
+}
+
+/* How long until a place in the queue is free, by what requests took lately. */
+static int queue_seconds(const struct api *api)
+{
+    struct engine_status status = {0};
+    engine_status(api->engine, &status);
+    double seconds = api->mean_seconds / (status.running > 0 ? status.running : 1);
+    return seconds < 1 ? 1 : seconds > 60 ? 60 : (int)ceil(seconds);
+}
+
+static int submit_part(struct job *job, struct part *part, struct err *err)
+{
+    const struct api *api = job->api;
+    const struct api_request *request = &job->request;
+    const struct api_prompt *prompt = &request->prompts[part - job->parts];
+    const struct sampling_defaults *const sources[] = {
+        &api->options.defaults, &engine_model_info(api->model)->sampling, &api->options.catalogue};
+    /* Equal prompts of one request that names no seed are to differ. */
+    uint64_t seed = job->seed + (uint64_t)(part - job->parts);
+    struct engine_request engine_request = {
+        .model = api->model,
+        .prompt = prompt->ids.ids,
+        .n_prompt = prompt->ids.n,
+        .sampling = api_sampling(request, sources, sizeof sources / sizeof *sources, seed),
+        .stop = (const char *const *)request->stop,
+        .n_stop = request->n_stop,
+        .choices = request->n,
+        .max_tokens = request->max_tokens,
+        .ignore_eos = request->ignore_eos,
+        .logprobs = request->logprobs,
+        .n_top = request->n_top,
+        .prompt_logprobs = request->logprobs && request->echo,
+        .credit = request->stream ? STREAM_CREDIT : 0,
+        .user = part,
+    };
+    return engine_submit(api->engine, &engine_request, &part->id, err);
+}
+
+/* Submits what is left, a few prompts at a time. A full queue fails the request only while none of
+ * its own prompts is there: otherwise the next one goes in when one of those ends. */
+static void submit_parts(struct job *job)
+{
+    while (!job->over && job->next_part < job->request.n_prompts && job->live < MAX_LIVE) {
+        struct part *part = &job->parts[job->next_part];
+        struct err err = {0};
+        int code = submit_part(job, part, &err);
+        if (code == ERR_BUSY && job->live > 0)
+            return;
+        if (code) {
+            struct api_error error;
+            api_error_engine(&error, &err, job->request.endpoint == API_CHAT ? "messages" : "prompt");
+            if (code == ERR_BUSY)
+                error.retry_seconds = queue_seconds(job->api);
+            job_fail(job, &error);
+            return;
+        }
+        part->live = true;
+        job->live++;
+        job->next_part++;
+    }
+}
+
+static void begin(struct job *job)
+{
+    if (job->error.status) {
+        job_fail(job, &job->error);
+        return;
+    }
+    if (job->api->draining) {
+        struct api_error error;
+        api_error_engine(&error, &(struct err){.code = ERR_DRAINING}, NULL);
+        job_fail(job, &error);
+        return;
+    }
+    size_t n = job->request.n_prompts;
+    job->parts = calloc(n, sizeof *job->parts);
+    job->choices = calloc(n * (size_t)job->request.n, sizeof *job->choices);
+    if (!job->parts || !job->choices || answer_begin(job)) {
+        job_fail_memory(job);
+        return;
+    }
+    submit_parts(job);
+}
+
+/* Everything that needs neither the loop nor the engine's worker. */
+static void parse_and_prepare(struct job *job, enum api_endpoint endpoint)
+{
+    const struct model *model = job->api->model;
+    bool failed = api_request_parse(&job->request, endpoint, job->body, job->body_length,
+                                    engine_model_info(model)->vocab, &job->error) ||
+                  api_prepare(&job->request, model, &job->error);
+    REQUIRE(failed == (job->error.status != 0));
+}
+
+static void work(uv_work_t *work)
+{
+    struct job *job = work->data;
+    parse_and_prepare(job, job->request.endpoint);
+}
+
+static void work_done(uv_work_t *work, int status)
+{
+    struct job *job = work->data;
+    (void)status; /* never cancelled */
+    hold(job);
+    job->working = false;
+    if (job->http)
+        begin(job);
+    release(job);
+}
+
+/* The body is the HTTP request's, which may go while the thread pool reads. */
+static int begin_on_pool(struct job *job, enum api_endpoint endpoint)
+{
+    job->copy = malloc(job->body_length + 1);
+    if (!job->copy)
+        return -1;
+    memcpy(job->copy, job->body, job->body_length);
+    job->copy[job->body_length] = '\0';
+    job->body = job->copy;
+    job->request.endpoint = endpoint;
+    job->work.data = job;
+    if (uv_queue_work(job->api->loop, &job->work, work, work_done))
+        return -1;
+    job->working = true;
+    return 0;
+}
+
+static void tick(uv_timer_t *timer)
+{
+    job_tick(timer->data);
+}
+
+void job_start(struct api *api, struct http_request *http, enum api_endpoint endpoint)
+{
+    struct job *job = calloc(1, sizeof *job);
+    if (!job) {
+        struct api_error error;
+        api_error_memory(&error);
+        api_reply_error(api, http, &error);
+        return;
+    }
+    job->api = api;
+    job->http = http;
+    job->status = 200;
+    job->started = job->last_write = uv_hrtime();
+    job->next = api->jobs;
+    if (api->jobs)
+        api->jobs->previous = job;
+    api->jobs = job;
+    if (api->n_jobs++ == 0)
+        uv_timer_start(&api->tick, tick, TICK_MS, TICK_MS);
+
+    hold(job);
+    http_set_user(http, job, client_gone);
+    job->body = http_body(http, &job->body_length);
+    if (job->body_length > INLINE_BODY) {
+        if (begin_on_pool(job, endpoint))
+            job_fail_memory(job);
+    } else {
+        parse_and_prepare(job, endpoint);
+        begin(job);
+    }
+    release(job);
+}
+
+static void part_ended(struct part *part)
+{
+    struct job *job = part->job;
+    if (!part->live)
+        return;
+    part->live = false;
+    job->live--;
+    submit_parts(job);
+    if (job->finished == job->request.n_prompts * (size_t)job->request.n) {
+        struct api *api = job->api;
+        double seconds = seconds_since(job->started);
+        api->mean_seconds = api->mean_seconds > 0 ? 0.8 * api->mean_seconds + 0.2 * seconds : seconds;
+    }
+}
+
+void job_event(const struct engine_event *event)
+{
+    struct part *part = event->user;
+    struct job *job = part->job;
+    hold(job);
+    switch (event->kind) {
+    case ENGINE_PROMPT:
+        if (!job->over)
+            answer_prompt(part, event);
+        break;
+    case ENGINE_TEXT:
+        if (!job->over)
+            answer_text(part, event);
+        break;
+    case ENGINE_DONE:
+        if (!job->over)
+            answer_done(part, event);
+        if (event->last || event->finish == FINISH_CANCELLED)
+            part_ended(part);
+        break;
+    case ENGINE_FAILED:
+        if (!job->over) {
+            struct api_error error;
+            api_error_engine(&error, &event->err, NULL);
+            job_fail(job, &error);
+        }
+        part_ended(part);
+        break;
+    }
+    release(job);
+}
+
+void job_tick(struct api *api)
+{
+    for (struct job *job = api->jobs, *next; job; job = next) {
+        next = job->next;
+        if (job->http && !job->over && job->parts && job->request.stream &&
+            seconds_since(job->last_write) >= KEEP_ALIVE_SECONDS) {
+            hold(job);
+            answer_keep_alive(job);
+            release(job);
+        }
+    }
+}
+
+void job_destroy_all(struct api *api)
+{
+    while (api->jobs) {
+        struct job *job = api->jobs;
+        api->jobs = job->next;
+        dispose(job);
+    }
+    api->n_jobs = 0;
+}

@@ -1,0 +1,77 @@
+/* One request in progress. job.c has its life: parsing, submitting, ending. answer.c turns the
+ * engine's events into bytes. */
+#ifndef HEARTH_API_JOB_H
+#define HEARTH_API_JOB_H
+
+#include "internal.h"
+
+enum { JOB_MAX_TOP = 20 };
+
+struct choice {
+    struct bytes text;       /* whole answers: what has come so far */
+    json_t *logprobs;        /* whole answers: likewise; NULL where not asked for */
+    int64_t offset;          /* characters from the beginning of the prompt */
+    bool begun;              /* role or echo are out */
+    enum finish finish;      /* FINISH_NONE: goes on */
+};
+
+struct part { /* one prompt: one request of the engine */
+    struct job *job;
+    uint64_t id;
+    bool live;               /* submitted, and its last event has not come */
+    int first_choice;
+    int undelivered;         /* events whose credit has not been returned */
+    int prompt_tokens;
+    json_t *echo;            /* logprobs of the prompt's tokens; NULL where not asked for */
+    size_t n_echo;           /* prompt tokens that have come */
+    int64_t offset;          /* characters in them */
+    struct engine_top top[JOB_MAX_TOP]; /* what the last of them predicts */
+    int n_top;
+};
+
+struct job {
+    struct api *api;
+    struct job *next, *previous;
+    struct http_request *http; /* NULL once the client is gone or served */
+    struct api_request request;
+    struct api_error error;
+    const char *body;          /* the request's, or `copy` */
+    size_t body_length;
+    char *copy;
+    uv_work_t work;
+    bool working;              /* on the thread pool */
+    int held;                  /* a function of ours is on the stack and uses it */
+    bool over;                 /* answered, or nobody listens */
+    bool streaming;            /* headers are out */
+    int status;
+    uint64_t started, last_write; /* uv_hrtime */
+
+    struct part *parts;        /* [request.n_prompts] */
+    struct choice *choices;    /* [request.n_prompts * request.n] */
+    size_t next_part;          /* to be submitted */
+    int live;                  /* parts that are */
+    size_t finished;           /* choices that are */
+    int64_t prompt_tokens, completion_tokens, cached_tokens;
+    char id[48];
+    uint64_t seed;
+    json_t *head;              /* the object every chunk, or the whole answer, is made of */
+    struct bytes buffer;
+};
+
+/* Ends the job with an error: a status where none is out, in-band otherwise. */
+void job_fail(struct job *, const struct api_error *);
+void job_fail_memory(struct job *);
+
+/* Makes id, head, choices. Returns -1 without memory. */
+int answer_begin(struct job *) WARN_UNUSED;
+void answer_prompt(struct part *, const struct engine_event *);
+void answer_text(struct part *, const struct engine_event *);
+void answer_done(struct part *, const struct engine_event *);
+/* Everything written was handed to the socket: the engine gets its credit back. */
+void answer_drained(void *job);
+/* Writes a comment that keeps proxies and clients waiting. */
+void answer_keep_alive(struct job *);
+/* An error as the last event of a stream. */
+void answer_stream_error(struct job *, const struct api_error *);
+
+#endif

@@ -1,0 +1,96 @@
+/* Rendering, tokenising and the order of sampling defaults. */
+#include "prepare.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int prepare_chat(struct api_request *request, const struct model *model, struct api_error *error)
+{
+    request->prompts = calloc(1, sizeof *request->prompts);
+    if (!request->prompts)
+        return api_error_memory(error);
+    request->n_prompts = 1;
+
+    json_t *input = json_pack("{s:O, s:O*, s:b, s:O*}", "messages", request->messages, "tools",
+                              request->tools, "add_generation_prompt", request->add_generation_prompt,
+                              "chat_template_kwargs", request->template_kwargs);
+    if (!input)
+        return api_error_memory(error);
+    struct rendered rendered = {0};
+    struct err err = {0};
+    int failed = engine_render(model, input, &rendered, &err);
+    json_decref(input);
+    if (failed)
+        return api_error_engine(error, &err, "messages");
+    request->prompts[0].ids = rendered.ids;
+    rendered.ids = (struct ids){0};
+    engine_rendered_free(&rendered);
+    return 0;
+}
+
+static int prepare_text(struct api_prompt *prompt, const char *suffix, const struct model *model,
+                        struct api_error *error)
+{
+    struct err err = {0};
+    if (!prompt->text)
+        return 0;
+    int failed = suffix ? engine_fim(model, prompt->text, suffix, &prompt->ids, &err)
+                        : engine_tokenize(model, prompt->text, prompt->length,
+                                          TOKENIZE_SPECIAL | TOKENIZE_BOS, &prompt->ids, &err);
+    if (failed)
+        return api_error_engine(error, &err, suffix ? "suffix" : "prompt");
+
+    size_t length = 0;
+    const char *first = prompt->ids.n > 0 ? engine_token_bytes(model, prompt->ids.ids[0], &length) : NULL;
+    if (first && (length > prompt->length || memcmp(first, prompt->text, length) != 0))
+        prompt->echo_skip = 1;
+    return 0;
+}
+
+int api_prepare(struct api_request *request, const struct model *model, struct api_error *error)
+{
+    if (request->endpoint == API_CHAT && prepare_chat(request, model, error))
+        return -1;
+    for (size_t i = 0; i < request->n_prompts; i++) {
+        struct api_prompt *prompt = &request->prompts[i];
+        if (prepare_text(prompt, request->suffix, model, error))
+            return -1;
+        if (prompt->ids.n == 0)
+            return api_error_set(error, 400, "invalid_value",
+                                 request->endpoint == API_CHAT ? "messages" : "prompt",
+                                 "The prompt is empty: it has no tokens.");
+    }
+    return 0;
+}
+
+struct sampling api_sampling(const struct api_request *request,
+                             const struct sampling_defaults *const sources[], size_t n_sources, uint64_t seed)
+{
+    struct sampling_defaults chosen = request->sampling;
+    static const struct sampling_defaults last = {1, 1, 0, 1, 0};
+    for (size_t i = 0; i <= n_sources; i++) {
+        const struct sampling_defaults *source = i < n_sources ? sources[i] : &last;
+        if (chosen.temperature < 0)
+            chosen.temperature = source->temperature;
+        if (chosen.top_p < 0)
+            chosen.top_p = source->top_p;
+        if (chosen.min_p < 0)
+            chosen.min_p = source->min_p;
+        if (chosen.repetition_penalty < 0)
+            chosen.repetition_penalty = source->repetition_penalty;
+        if (chosen.top_k < 0)
+            chosen.top_k = source->top_k;
+    }
+    return (struct sampling){
+        .temperature = chosen.temperature,
+        .top_k = chosen.top_k,
+        .top_p = chosen.top_p,
+        .min_p = chosen.min_p,
+        .presence_penalty = request->presence_penalty,
+        .frequency_penalty = request->frequency_penalty,
+        .repetition_penalty = chosen.repetition_penalty,
+        .seed = request->given[PARAM_seed] ? (uint64_t)request->seed : seed,
+        .bias = request->bias,
+        .n_bias = request->n_bias,
+    };
+}

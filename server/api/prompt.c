@@ -1,0 +1,147 @@
+/* Reads prompt, stop and logit_bias, the parameters with several shapes. */
+#include "request.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int wrong_prompt(struct api_error *error)
+{
+    return api_error_set(
+        error, 400, "invalid_type", "prompt",
+        "'prompt' must be a string, an array of strings, an array of token ids or an array of "
+        "arrays of token ids.");
+}
+
+static int empty_prompt(struct api_error *error)
+{
+    return api_error_set(error, 400, "invalid_value", "prompt", "'prompt' must not be empty.");
+}
+
+static int read_ids(struct api_prompt *prompt, const json_t *value, int vocab, struct api_error *error)
+{
+    size_t n = json_array_size(value);
+    if (n == 0)
+        return empty_prompt(error);
+    prompt->ids.ids = malloc(n * sizeof *prompt->ids.ids);
+    if (!prompt->ids.ids)
+        return api_error_memory(error);
+    prompt->ids.n = n;
+    for (size_t i = 0; i < n; i++) {
+        int64_t id;
+        if (!api_json_integer(json_array_get(value, i), &id))
+            return wrong_prompt(error);
+        if (id < 0 || id >= vocab)
+            return api_error_set(error, 400, "invalid_value", "prompt",
+                                 "'prompt' has token id %lld; ids go from 0 to %d.", (long long)id,
+                                 vocab - 1);
+        prompt->ids.ids[i] = (int32_t)id;
+    }
+    return 0;
+}
+
+static void take_text(struct api_prompt *prompt, const json_t *value)
+{
+    prompt->text = json_string_value(value);
+    prompt->length = json_string_length(value);
+}
+
+int api_read_prompt(struct api_request *request, json_t *value, int vocab, struct api_error *error)
+{
+    const json_t *first = json_array_get(value, 0);
+    bool many = json_is_string(first) || json_is_array(first);
+    if (!json_is_string(value) && !json_is_array(value))
+        return wrong_prompt(error);
+    if (json_is_array(value) && !first)
+        return empty_prompt(error);
+    if (!many && json_is_array(value) && !json_is_number(first))
+        return wrong_prompt(error);
+
+    size_t n = many ? json_array_size(value) : 1;
+    if (n > API_MAX_PROMPTS)
+        return api_error_set(error, 400, "invalid_value", "prompt",
+                             "'prompt' has %zu entries; %d are the most.", n, API_MAX_PROMPTS);
+    request->prompts = calloc(n, sizeof *request->prompts);
+    if (!request->prompts)
+        return api_error_memory(error);
+    request->n_prompts = n;
+
+    if (json_is_string(value)) {
+        take_text(&request->prompts[0], value);
+        return 0;
+    }
+    if (!many)
+        return read_ids(&request->prompts[0], value, vocab, error);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *entry = json_array_get(value, i);
+        if (json_typeof(entry) != json_typeof(first))
+            return wrong_prompt(error);
+        if (json_is_string(entry))
+            take_text(&request->prompts[i], entry);
+        else if (read_ids(&request->prompts[i], entry, vocab, error))
+            return -1;
+    }
+    return 0;
+}
+
+int api_read_stop(struct api_request *request, json_t *value, struct api_error *error)
+{
+    if (!json_is_string(value) && !json_is_array(value))
+        return api_error_set(error, 400, "invalid_type", "stop",
+                             "'stop' must be a string or an array of strings.");
+    size_t n = json_is_array(value) ? json_array_size(value) : 1;
+    if (n > API_MAX_STOP)
+        return api_error_set(error, 400, "invalid_value", "stop", "'stop' has %zu entries; %d are the most.",
+                             n, API_MAX_STOP);
+    if (n == 0)
+        return 0;
+    request->stop = calloc(n, sizeof *request->stop);
+    if (!request->stop)
+        return api_error_memory(error);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *entry = json_is_array(value) ? json_array_get(value, i) : value;
+        if (!json_is_string(entry))
+            return api_error_set(error, 400, "invalid_type", "stop",
+                                 "'stop' must be a string or an array of strings.");
+        size_t length = json_string_length(entry);
+        if (length == 0 || length > API_MAX_STOP_BYTES)
+            return api_error_set(error, 400, "invalid_value", "stop",
+                                 "Each string of 'stop' must have from 1 to %d bytes.", API_MAX_STOP_BYTES);
+        request->stop[request->n_stop++] = json_string_value(entry);
+    }
+    return 0;
+}
+
+int api_read_logit_bias(struct api_request *request, json_t *value, int vocab, struct api_error *error)
+{
+    if (!json_is_object(value))
+        return api_error_set(error, 400, "invalid_type", "logit_bias",
+                             "'logit_bias' must be an object of token ids and numbers.");
+    size_t n = json_object_size(value);
+    if (n == 0)
+        return 0;
+    request->bias = calloc(n, sizeof *request->bias);
+    if (!request->bias)
+        return api_error_memory(error);
+
+    const char *key;
+    json_t *entry;
+    json_object_foreach(value, key, entry) {
+        char *end;
+        errno = 0;
+        long id = strtol(key, &end, 10);
+        if (key[0] < '0' || key[0] > '9' || *end || errno || id >= vocab)
+            return api_error_set(error, 400, "invalid_value", "logit_bias",
+                                 "'logit_bias' has the key \"%.40s\"; token ids go from 0 to %d.", key,
+                                 vocab - 1);
+        if (!json_is_number(entry))
+            return api_error_set(error, 400, "invalid_type", "logit_bias",
+                                 "The values of 'logit_bias' must be numbers.");
+        double bias = json_number_value(entry);
+        if (!(bias >= -100 && bias <= 100))
+            return api_error_set(error, 400, "invalid_value", "logit_bias",
+                                 "The values of 'logit_bias' must be between -100 and 100.");
+        request->bias[request->n_bias++] = (struct logit_bias){(int32_t)id, (float)bias};
+    }
+    return 0;
+}

@@ -1,0 +1,303 @@
+/* The parameter table at work: JSON in, struct api_request out. */
+#include "request.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind {
+    BOOLEAN, INTEGER, WIDE, NUMBER, STRING, OBJECT, MESSAGES, PROMPT, STREAM_OPTIONS, STOP, LOGIT_BIAS, TOOLS,
+    TOOL_CHOICE, RESPONSE_FORMAT, DEPRECATED
+};
+
+#define CHAT API_CHAT
+#define TEXT API_TEXT
+#define BOTH (API_CHAT | API_TEXT)
+
+const struct api_param api_params[PARAM_COUNT] = {
+#define PARAM(name, row, kind, minimum, maximum, fallback, field, endpoints, meaning) \
+    [PARAM_##row] = {name, #kind, fallback, meaning, minimum, maximum, endpoints},
+#include "params.def"
+#undef PARAM
+};
+
+static const struct place {
+    enum kind kind;
+    size_t offset;
+} places[PARAM_COUNT] = {
+#define PARAM(name, row, kind, minimum, maximum, fallback, field, endpoints, meaning) \
+    [PARAM_##row] = {kind, offsetof(struct api_request, field)},
+#include "params.def"
+#undef PARAM
+};
+
+/* A field of the wrong type would be written over its neighbours. */
+#define PARAM(name, row, kind, minimum, maximum, fallback, field, endpoints, meaning)                        \
+    _Static_assert(kind > OBJECT || _Generic(((struct api_request *)0)->field,                               \
+                                    bool: BOOLEAN,                                                           \
+                                    int: INTEGER,                                                            \
+                                    int64_t: WIDE,                                                           \
+                                    double: NUMBER,                                                          \
+                                    const char *: STRING,                                                    \
+                                    json_t *: OBJECT,                                                        \
+                                    default: -1) == kind,                                                    \
+                   "the type of " #field " is not " #kind);
+#include "params.def"
+#undef PARAM
+
+static int wrong_type(struct api_error *error, const char *name, const char *wanted)
+{
+    return api_error_set(error, 400, "invalid_type", name, "'%s' must be %s.", name, wanted);
+}
+
+bool api_json_integer(const json_t *value, int64_t *out)
+{
+    if (json_is_integer(value)) {
+        *out = json_integer_value(value);
+        return true;
+    }
+    double real = json_is_real(value) ? json_real_value(value) : NAN;
+    /* 2^63 itself is a double, and outside. */
+    if (!(real >= -0x1p63 && real < 0x1p63) || real != floor(real))
+        return false;
+    *out = (int64_t)real;
+    return true;
+}
+
+static int out_of_range(struct api_error *error, const struct api_param *param)
+{
+    return api_error_set(error, 400, "invalid_value", param->name, "'%s' must be between %.15g and %.15g.",
+                         param->name, param->minimum, param->maximum);
+}
+
+static int read_integer(const struct api_param *param, const json_t *value, int64_t *out,
+                        struct api_error *error)
+{
+    if (!api_json_integer(value, out)) {
+        double real = json_is_real(value) ? json_real_value(value) : NAN;
+        if (fabs(real) >= 0x1p63)
+            return out_of_range(error, param);
+        return wrong_type(error, param->name, "an integer");
+    }
+    if ((double)*out < param->minimum || (double)*out > param->maximum)
+        return out_of_range(error, param);
+    return 0;
+}
+
+static int read_number(const struct api_param *param, const json_t *value, double *out,
+                       struct api_error *error)
+{
+    if (!json_is_number(value))
+        return wrong_type(error, param->name, "a number");
+    *out = json_number_value(value);
+    if (!(*out >= param->minimum && *out <= param->maximum))
+        return out_of_range(error, param);
+    return 0;
+}
+
+static int read_stream_options(struct api_request *request, const json_t *value, struct api_error *error)
+{
+    if (!json_is_object(value))
+        return wrong_type(error, "stream_options", "an object");
+    const json_t *usage = json_object_get(value, "include_usage");
+    if (usage && !json_is_null(usage) && !json_is_boolean(usage))
+        return wrong_type(error, "stream_options.include_usage", "a boolean");
+    request->include_usage = json_is_true(usage);
+    return 0;
+}
+
+static int read_tool_choice(struct api_request *request, const json_t *value, struct api_error *error)
+{
+    const char *choice = json_string_value(value);
+    if (choice && strcmp(choice, "none") == 0) {
+        request->no_tools = true;
+        return 0;
+    }
+    if (choice && strcmp(choice, "auto") == 0)
+        return 0;
+    if (json_is_object(value) || (choice && strcmp(choice, "required") == 0))
+        return api_error_set(error, 400, "unsupported_value", "tool_choice",
+                             "'tool_choice' other than \"none\" and \"auto\" is not supported yet.");
+    return wrong_type(error, "tool_choice", "\"none\" or \"auto\"");
+}
+
+static int read_response_format(const json_t *value, struct api_error *error)
+{
+    if (!json_is_object(value))
+        return wrong_type(error, "response_format", "an object");
+    const char *type = json_string_value(json_object_get(value, "type"));
+    if (!type)
+        return wrong_type(error, "response_format.type", "a string");
+    if (strcmp(type, "text") != 0)
+        return api_error_set(error, 400, "unsupported_value", "response_format",
+                             "'response_format' other than {\"type\": \"text\"} is not supported yet.");
+    return 0;
+}
+
+/* What stands for "nothing asked" in OpenAI's deprecated function parameters. */
+static int read_deprecated(const struct api_param *param, const json_t *value, struct api_error *error)
+{
+    const char *text = json_string_value(value);
+    if ((json_is_array(value) && json_array_size(value) == 0) || (text && strcmp(text, "none") == 0))
+        return 0;
+    return api_error_set(error, 400, "unsupported_parameter", param->name,
+                         "'%s' is not supported: use 'tools'.", param->name);
+}
+
+static int read_param(struct api_request *request, int row, json_t *value, int vocab, struct api_error *error)
+{
+    const struct api_param *param = &api_params[row];
+    void *field = (char *)request + places[row].offset;
+    int64_t wide;
+
+    switch (places[row].kind) {
+    case BOOLEAN:
+        if (!json_is_boolean(value))
+            return wrong_type(error, param->name, "a boolean");
+        *(bool *)field = json_is_true(value);
+        return 0;
+    case INTEGER:
+        if (read_integer(param, value, &wide, error))
+            return -1;
+        *(int *)field = (int)wide;
+        return 0;
+    case WIDE:
+        return read_integer(param, value, field, error);
+    case NUMBER:
+        return read_number(param, value, field, error);
+    case STRING:
+        if (!json_is_string(value))
+            return wrong_type(error, param->name, "a string");
+        *(const char **)field = json_string_value(value);
+        return 0;
+    case OBJECT:
+        if (!json_is_object(value))
+            return wrong_type(error, param->name, "an object");
+        *(json_t **)field = value;
+        return 0;
+    case MESSAGES:
+        return api_read_messages(request, value, error);
+    case PROMPT:
+        return api_read_prompt(request, value, vocab, error);
+    case STREAM_OPTIONS:
+        return read_stream_options(request, value, error);
+    case STOP:
+        return api_read_stop(request, value, error);
+    case LOGIT_BIAS:
+        return api_read_logit_bias(request, value, vocab, error);
+    case TOOLS:
+        return api_read_tools(request, value, error);
+    case TOOL_CHOICE:
+        return read_tool_choice(request, value, error);
+    case RESPONSE_FORMAT:
+        return read_response_format(value, error);
+    case DEPRECATED:
+        return read_deprecated(param, value, error);
+    }
+    return -1;
+}
+
+static int parse_json(json_t **out, const char *body, size_t length, struct api_error *error)
+{
+    if (length == 0 || strspn(body, " \t\r\n") == length)
+        return api_error_set(error, 400, "invalid_json", NULL,
+                             "The request body is empty: a JSON object is expected.");
+
+    json_error_t at;
+    *out = json_loadb(body, length, JSON_REJECT_DUPLICATES, &at);
+    /* An integer beyond 64 bits is legal JSON: read as a real it is refused under its own name, or
+     * ignored with the member it stands in. */
+    if (!*out && json_error_code(&at) == json_error_numeric_overflow)
+        *out = json_loadb(body, length, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &at);
+    if (!*out)
+        return api_error_set(error, 400, "invalid_json", NULL,
+                             "The request body is not valid JSON: %s (line %d, column %d).", at.text, at.line,
+                             at.column);
+    if (!json_is_object(*out))
+        return api_error_set(error, 400, "invalid_json", NULL, "The request body must be a JSON object.");
+    return 0;
+}
+
+/* What no single parameter can tell. */
+static int check_together(struct api_request *request, struct api_error *error)
+{
+    bool chat = request->endpoint == API_CHAT;
+    const char *required = chat ? "messages" : "prompt";
+    if (chat ? !request->messages : !request->prompts)
+        return api_error_set(error, 400, "missing_required_parameter", required,
+                             "Missing required parameter: '%s'.", required);
+
+    if (request->given[PARAM_max_completion_tokens])
+        request->max_tokens = request->max_completion_tokens;
+    else if (!request->given[PARAM_max_tokens])
+        request->max_tokens = chat ? -1 : 16;
+    if (chat && request->max_tokens == 0) {
+        const char *name =
+            request->given[PARAM_max_completion_tokens] ? "max_completion_tokens" : "max_tokens";
+        return api_error_set(error, 400, "invalid_value", name, "'%s' must be at least 1.", name);
+    }
+
+    if (request->given[PARAM_text_logprobs])
+        request->logprobs = true;
+    if (request->n_top > 0 && !request->logprobs)
+        return api_error_set(error, 400, "invalid_value", "top_logprobs",
+                             "'top_logprobs' needs 'logprobs' to be true.");
+    if (request->best_of > request->n)
+        return api_error_set(error, 400, "unsupported_value", "best_of",
+                             "'best_of' above 'n' is not supported.");
+    if (request->sampling.top_k < 0 && request->given[PARAM_top_k])
+        request->sampling.top_k = 0;
+
+    /* An empty suffix leaves nothing to join: an ordinary completion. */
+    if (request->suffix && !request->suffix[0])
+        request->suffix = NULL;
+    if (request->suffix && request->echo)
+        return api_error_set(error, 400, "unsupported_value", "echo",
+                             "'echo' with 'suffix' is not supported.");
+    for (size_t i = 0; request->suffix && i < request->n_prompts; i++) {
+        if (!request->prompts[i].text)
+            return api_error_set(error, 400, "unsupported_value", "suffix",
+                                 "'suffix' needs a 'prompt' of text, not token ids.");
+    }
+    if (request->no_tools)
+        request->tools = NULL;
+    return 0;
+}
+
+int api_request_parse(struct api_request *request, enum api_endpoint endpoint, const char *body,
+                      size_t length, int vocab, struct api_error *error)
+{
+    *request = (struct api_request){
+        .endpoint = endpoint,
+        .add_generation_prompt = true,
+        .n = 1,
+        .sampling = {.temperature = -1, .top_p = -1, .min_p = -1, .repetition_penalty = -1, .top_k = -1},
+    };
+    if (parse_json(&request->body, body, length, error))
+        return -1;
+
+    for (int row = 0; row < PARAM_COUNT; row++) {
+        if (!(api_params[row].endpoints & endpoint))
+            continue;
+        json_t *value = json_object_get(request->body, api_params[row].name);
+        if (!value || json_is_null(value))
+            continue;
+        if (read_param(request, row, value, vocab, error))
+            return -1;
+        request->given[row] = true;
+    }
+    return check_together(request, error);
+}
+
+void api_request_dispose(struct api_request *request)
+{
+    for (size_t i = 0; i < request->n_prompts; i++)
+        free(request->prompts[i].ids.ids);
+    free(request->prompts);
+    free(request->stop);
+    free(request->bias);
+    json_decref(request->body);
+    *request = (struct api_request){0};
+}

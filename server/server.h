@@ -1,0 +1,27 @@
+/* The server: an engine behind HTTP. What cli/ calls. */
+#ifndef HEARTH_SERVER_H
+#define HEARTH_SERVER_H
+
+#include "../engine/engine.h"
+
+struct server_options {
+    struct engine_options engine; /* wake and wake_user are the server's own */
+    struct model_options model;
+    const char *model_path;
+    const char *host;             /* NULL: 127.0.0.1 and ::1 */
+    int port;
+    const char *api_key;          /* NULL: none wanted; else Authorization: Bearer … on every /v1 route */
+    const char *cors_origin;      /* NULL: none; "*" or one origin */
+    int max_connections;
+    size_t max_body;
+    double drain_seconds;         /* after SIGTERM or SIGINT; 0: 30 */
+    bool select_backend;
+    struct sampling_defaults defaults; /* from the configuration: before the file's; negative: unset */
+    struct sampling_defaults catalogue; /* after the file's */
+};
+
+/* Listens, loads the model (answering 503 meanwhile), serves until SIGTERM or SIGINT, drains.
+ * Returns 0 after an orderly end. Prints "listening on http://…" through the logger when ready. */
+int server_run(const struct server_options *, struct err *) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,33 @@
+/* libFuzzer: any bytes as the body of a request. The first byte chooses the endpoint. */
+#include "../../server/api/request.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0)
+        return 0;
+    /* As http_body gives it: with a NUL after the end. */
+    char *body = malloc(size);
+    if (!body)
+        return 0;
+    memcpy(body, data + 1, size - 1);
+    body[size - 1] = '\0';
+
+    struct api_request request;
+    struct api_error error = {0};
+    int failed = api_request_parse(&request, data[0] & 1 ? API_CHAT : API_TEXT, body, size - 1, 1000, &error);
+    REQUIRE(failed ? error.status >= 400 && error.err.text[0] : request.n > 0);
+    if (failed) {
+        json_t *answer = api_error_json(&error);
+        REQUIRE(answer);
+        json_decref(answer);
+    }
+    api_request_dispose(&request);
+    free(body);
+    return 0;
+}

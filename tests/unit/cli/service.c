@@ -1,0 +1,161 @@
+/* Service definitions: what they run, how it is quoted, and that the systems' own verifiers take them. */
+#include <criterion/criterion.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../../cli/process.h"
+#include "../../../cli/service_unit.h"
+
+static char *const awkward[] = {(char *)"/bin/sh", (char *)"serve", (char *)"--name=a b\"c\\d%e$f&<g>", NULL};
+static struct err e;
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+/* Whether `argv` takes the definition; skipped where the program is missing. */
+static void expect_accepted(const char *const *argv)
+{
+    int status;
+    if (process_run(argv, PROCESS_SILENT, &status, &e) == ERR_NOT_FOUND)
+        cr_skip_test("%s is not there", argv[0]);
+    cr_assert_eq(status, 0, "%s refuses it", argv[0]);
+}
+
+Test(service, systemd_unit)
+{
+    char *text;
+    cr_assert_eq(service_systemd_unit(awkward, 45, &text, &e), 0);
+    cr_assert_not_null(strstr(text, "ExecStart=\"/bin/sh\" \"serve\" \"--name=a b\\\"c\\\\d%%e$$f&<g>\"\n"), "%s",
+                       text);
+    cr_assert_not_null(strstr(text, "TimeoutStopSec=45\n"));
+    cr_assert_not_null(strstr(text, "Restart=on-failure\n"));
+    cr_assert_not_null(strstr(text, "MemoryDenyWriteExecute=no\n"));
+    free(text);
+}
+
+Test(service, systemd_verifies)
+{
+    char folder[] = "/tmp/hearth-unit-XXXXXX", path[64], *text;
+    cr_assert_not_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/hearth.service", folder);
+    cr_assert_eq(service_systemd_unit(awkward, 45, &text, &e), 0);
+    write_file(path, text);
+    free(text);
+    setenv("XDG_RUNTIME_DIR", folder, 1); /* wanted even where no session runs */
+    const char *argv[] = {"systemd-analyze", "--user", "verify", path, NULL};
+    expect_accepted(argv);
+    const char *clean[] = {"rm", "-r", folder, NULL};
+    expect_accepted(clean);
+}
+
+Test(service, launchd_agent)
+{
+    char *text;
+    cr_assert_eq(service_launchd_agent(awkward, 45, "/x/a&b.log", &text, &e), 0);
+    cr_assert_not_null(strstr(text, "<string>--name=a b\"c\\d%e$f&amp;&lt;g&gt;</string>"), "%s", text);
+    cr_assert_not_null(strstr(text, "<string>/x/a&amp;b.log</string>"));
+    cr_assert_not_null(strstr(text, "<key>ProcessType</key>\n    <string>Interactive</string>"));
+    cr_assert_not_null(strstr(text, "<key>ExitTimeOut</key>\n    <integer>45</integer>"));
+    free(text);
+}
+
+static const char read_plist[] = "import plistlib, sys\n"
+                                 "p = plistlib.load(open(sys.argv[1], 'rb'))\n"
+                                 "assert p['Label'] == 'com.hearth.server' and p['RunAtLoad'] is True\n"
+                                 "assert p['KeepAlive'] == {'SuccessfulExit': False}\n"
+                                 "assert p['ProcessType'] == 'Interactive' and p['ExitTimeOut'] == 45\n"
+                                 "assert p['SoftResourceLimits']['NumberOfFiles'] > 4096\n"
+                                 "assert p['ProgramArguments'][1] == 'serve'\n";
+
+Test(service, launchd_agent_is_a_property_list)
+{
+    char path[] = "/tmp/hearth-agent-XXXXXX", *text;
+    cr_assert_geq(mkstemp(path), 0);
+    cr_assert_eq(service_launchd_agent(awkward, 45, "/x/a&b.log", &text, &e), 0);
+    write_file(path, text);
+    free(text);
+#ifdef __APPLE__
+    const char *argv[] = {"plutil", "-lint", path, NULL};
+#else
+    const char *argv[] = {"python3", "-c", read_plist, path, NULL};
+#endif
+    expect_accepted(argv);
+    unlink(path);
+}
+
+Test(service, example_agent_is_a_property_list)
+{
+    const char *argv[] = {"python3", "-c", read_plist, CONFIG_FOLDER "/com.hearth.server.plist", NULL};
+    expect_accepted(argv);
+}
+
+/* The verifier also wants the program to exist, so the example is tried with one that does. */
+Test(service, example_unit_verifies)
+{
+    char folder[] = "/tmp/hearth-unit-XXXXXX", path[64], text[8192], changed[8300];
+    FILE *in = fopen(CONFIG_FOLDER "/hearth.service", "r");
+    size_t n = fread(text, 1, sizeof text - 1, in);
+    fclose(in);
+    text[n] = 0;
+    const char *program = strstr(text, "/usr/local/bin/hearth serve");
+    cr_assert_not_null(program);
+    snprintf(changed, sizeof changed, "%.*s/bin/sh%s", (int)(program - text), text, program + 21);
+    cr_assert_not_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/hearth.service", folder);
+    write_file(path, changed);
+    const char *argv[] = {"systemd-analyze", "verify", path, NULL};
+    expect_accepted(argv);
+    unlink(path);
+    rmdir(folder);
+}
+
+Test(service, line_breaks_are_refused)
+{
+    char *const arguments[] = {(char *)"/bin/sh", (char *)"serve", (char *)"--name=a\nExecStartPre=evil", NULL}, *text;
+    cr_assert_eq(service_systemd_unit(arguments, 45, &text, &e), ERR_INVALID);
+    cr_assert_eq(service_launchd_agent(arguments, 45, "/l", &text, &e), ERR_INVALID);
+}
+
+static int arguments_of(const char *flag, char ***list)
+{
+    struct options options;
+    const char *argv[] = {"install", "-m", "m.gguf", flag, NULL};
+    setenv("HOME", "/nonexistent", 1);
+    cr_assert_eq(options_parse(&options, COMMAND_SERVICE, flag ? 4 : 3, (char **)argv, &e), 0, "%s", e.text);
+    int status = service_arguments(&options, "/usr/bin/hearth", "m.gguf", list, &e);
+    options_dispose(&options);
+    return status;
+}
+
+Test(service, command_line)
+{
+    char **list, folder[256], expected[300];
+    cr_assert_eq(arguments_of("--port=81", &list), 0);
+    cr_assert_not_null(getcwd(folder, sizeof folder));
+    snprintf(expected, sizeof expected, "--model=%s/m.gguf", folder);
+    cr_assert_str_eq(list[0], "/usr/bin/hearth");
+    cr_assert_str_eq(list[1], "serve");
+    cr_assert_str_eq(list[2], expected);
+    cr_assert_str_eq(list[3], "--port=81");
+    cr_assert_null(list[4]);
+    service_arguments_free(list);
+    cr_assert_eq(arguments_of("--api-key=secret", &list), ERR_INVALID);
+    cr_assert_not_null(strstr(e.text, "--api-key-file"));
+}
+
+Test(service, places_a_service_cannot_read)
+{
+    const char *home = "/Users/a";
+    cr_assert_not_null(service_path_problem("/Users/a/Documents/x.gguf", home, true));
+    cr_assert_not_null(service_path_problem("/Users/a/Downloads/b/x.gguf", home, true));
+    cr_assert_not_null(service_path_problem("/Volumes/disk/x.gguf", home, true));
+    cr_assert_not_null(service_path_problem("/tmp/x.gguf", home, false));
+    cr_assert_null(service_path_problem("/Users/a/Library/Caches/hearth/models/x.gguf", home, true));
+    cr_assert_null(service_path_problem("/Users/a/Documentary/x.gguf", home, true));
+    cr_assert_null(service_path_problem("/home/a/Documents/x.gguf", "/home/a", false));
+}

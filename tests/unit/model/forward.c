@@ -1,0 +1,277 @@
+/* The forward pass: a row's logits depend on its own sequence and on nothing else. */
+#include "../../../engine/model/forward.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+
+#include "../../support/tiny_model.h"
+
+enum { BLOCK = 16, BLOCKS = 24, ROWS = 64, CONTEXT = 128, TOKENS = 40, VOCAB = 320, SEQUENCES = 4 };
+
+static struct device *device;
+static struct gguf *g;
+static struct weights *weights;
+static struct forward *forward;
+static unsigned char *bytes;
+static struct err err;
+
+static void close_all(void)
+{
+    forward_destroy(forward);
+    weights_free(weights);
+    gguf_close(g);
+    device_close(device);
+    free(bytes);
+    forward = NULL, weights = NULL, g = NULL, device = NULL, bytes = NULL;
+}
+
+TestSuite(forward, .fini = close_all);
+
+static void open_bytes(size_t size)
+{
+    struct device_options d = {.name = "reference"};
+    struct forward_options f = {.max_rows = ROWS, .max_outputs = ROWS, .max_sequences = SEQUENCES,
+                                .block_tokens = BLOCK, .n_blocks = BLOCKS, .max_context = CONTEXT};
+    cr_assert_eq(device_open(&device, &d, &err), 0, "%s", err.text);
+    cr_assert_eq(gguf_open_memory(&g, bytes, size, &err), 0, "%s", err.text);
+    cr_assert_eq(weights_load(&weights, device, g, &err), 0, "%s", err.text);
+    cr_assert_eq(forward_create(&forward, device, weights, &f, &err), 0, "%s", err.text);
+}
+
+static void open_model(const struct tiny_model_options *o)
+{
+    size_t size;
+    close_all();
+    cr_assert_eq(tiny_model_bytes(o, 0, &bytes, &size, &err), 0, "%s", err.text);
+    open_bytes(size);
+}
+
+/* A batch under construction; sequence s has the blocks s, s + SEQUENCES, s + 2*SEQUENCES, … */
+struct rows {
+    struct batch batch;
+    int32_t token[ROWS], position[ROWS], sequence[ROWS], slot[ROWS], output[ROWS];
+    int32_t table[SEQUENCES * (CONTEXT / BLOCK)];
+};
+
+static struct rows new_rows(void)
+{
+    struct rows r = {.batch = {.n_sequences = SEQUENCES}};
+    for (int s = 0; s < SEQUENCES; s++)
+        for (int i = 0; i < CONTEXT / BLOCK; i++)
+            r.table[s * (CONTEXT / BLOCK) + i] = (s + i * SEQUENCES) % BLOCKS;
+    return r;
+}
+
+static int32_t token_of(int sequence, int position)
+{
+    return (position * position * 7 + sequence * 31 + 5) % VOCAB;
+}
+
+/* The next `n` tokens of a sequence from `first` on; the logits of all of them are wanted, or none. */
+static void add_rows(struct rows *r, int sequence, int first, int n, bool wanted)
+{
+    for (int p = first; p < first + n; p++) {
+        int i = r->batch.n_rows++;
+        r->token[i] = token_of(sequence, p);
+        r->position[i] = p;
+        r->sequence[i] = sequence;
+        r->slot[i] = r->table[sequence * (CONTEXT / BLOCK) + p / BLOCK] * BLOCK + p % BLOCK;
+        if (wanted)
+            r->output[r->batch.n_outputs++] = i;
+    }
+}
+
+static int step(struct rows *r, float *logits)
+{
+    struct batch b = r->batch;
+    b.token = r->token, b.position = r->position, b.sequence = r->sequence, b.slot = r->slot;
+    b.table = r->table, b.output = r->output;
+    return forward_step(forward, &b, logits, &err);
+}
+
+static void run(struct rows r, float *logits)
+{
+    cr_assert_eq(step(&r, logits), 0, "%s", err.text);
+}
+
+/* TOKENS tokens of one sequence in one step: what everything else is compared with. */
+static void run_whole(int sequence, float *logits)
+{
+    struct rows r = new_rows();
+    add_rows(&r, sequence, 0, TOKENS, true);
+    run(r, logits);
+}
+
+static const struct tiny_model_options models[] = {
+    {.architecture = "qwen2"},
+    {.architecture = "llama", .untied = true, .rope_factors = true},
+    {.architecture = "qwen3", .head_dim = 32, .kv_heads = 1},
+    {.architecture = "qwen2", .mixed = true, .width = 256, .ff = 256},
+};
+enum { N_MODELS = sizeof models / sizeof *models };
+
+static float whole[TOKENS * VOCAB], parts[ROWS * VOCAB];
+
+static void expect_same(const float *a, const float *b, int n_rows, int model, const char *what)
+{
+    for (int r = 0; r < n_rows; r++)
+        cr_assert(!memcmp(a + r * VOCAB, b + r * VOCAB, VOCAB * sizeof *a), "%s: row %d of model %d", what, r,
+                  model);
+}
+
+Test(forward, logits_are_finite_and_differ)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        open_model(&models[m]);
+        run_whole(0, whole);
+        for (int i = 0; i < TOKENS * VOCAB; i++)
+            cr_assert(isfinite(whole[i]));
+        cr_assert_neq(memcmp(whole, whole + VOCAB, VOCAB * sizeof *whole), 0);
+    }
+}
+
+Test(forward, one_token_at_a_time_is_the_same)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        open_model(&models[m]);
+        run_whole(1, whole);
+        for (int p = 0; p < TOKENS; p++) {
+            struct rows r = new_rows();
+            add_rows(&r, 1, p, 1, true);
+            run(r, parts + p * VOCAB);
+        }
+        expect_same(whole, parts, TOKENS, m, "decode");
+    }
+}
+
+Test(forward, chunks_are_the_same)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        open_model(&models[m]);
+        run_whole(0, whole);
+        for (int first = 0; first < TOKENS; first += 7) {
+            struct rows r = new_rows();
+            int n = TOKENS - first < 7 ? TOKENS - first : 7;
+            add_rows(&r, 0, first, n, first + n == TOKENS); /* chunks before the last want no logits */
+            run(r, parts);
+        }
+        expect_same(whole + TOKENS / 7 * 7 * VOCAB, parts, TOKENS % 7, m, "chunk");
+    }
+}
+
+Test(forward, some_outputs_in_any_order)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        open_model(&models[m]);
+        run_whole(0, whole);
+        struct rows r = new_rows();
+        add_rows(&r, 0, 0, TOKENS, false);
+        r.batch.n_outputs = 2;
+        r.output[0] = 30;
+        r.output[1] = 3;
+        run(r, parts);
+        expect_same(whole + 30 * VOCAB, parts, 1, m, "output");
+        expect_same(whole + 3 * VOCAB, parts + VOCAB, 1, m, "output");
+    }
+}
+
+Test(forward, sequences_in_one_step_do_not_meet)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        open_model(&models[m]);
+        struct rows before = new_rows(), r = new_rows();
+        add_rows(&before, 2, 0, 17, false);
+        run(before, NULL);
+        add_rows(&r, 2, 17, 1, true);  /* one decodes */
+        add_rows(&r, 0, 0, 20, true);  /* two prefill */
+        add_rows(&r, 3, 0, 5, true);
+        run(r, parts);
+        run_whole(2, whole);
+        expect_same(whole + 17 * VOCAB, parts, 1, m, "decoding sequence");
+        run_whole(0, whole);
+        expect_same(whole, parts + VOCAB, 20, m, "first prefill");
+        run_whole(3, whole);
+        expect_same(whole, parts + 21 * VOCAB, 5, m, "second prefill");
+    }
+}
+
+Test(forward, copied_blocks_continue_a_sequence)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        open_model(&models[m]);
+        run_whole(0, whole);
+        struct rows before = new_rows(), r = new_rows();
+        add_rows(&before, 0, 0, 20, false);
+        run(before, NULL);
+        /* Sequence 3 takes over the first 20 tokens of sequence 0: two blocks. */
+        static const int32_t copy[] = {0, 3, SEQUENCES, 3 + SEQUENCES};
+        add_rows(&r, 3, 20, 10, true);
+        for (int i = 0; i < 10; i++)
+            r.token[i] = token_of(0, 20 + i);
+        r.batch.n_copies = 2;
+        r.batch.copy = copy;
+        run(r, parts);
+        expect_same(whole + 20 * VOCAB, parts, 10, m, "copy");
+    }
+}
+
+Test(forward, the_same_weights_in_8_bits_are_close)
+{
+    open_model(&models[0]);
+    run_whole(0, whole);
+    open_model(&(struct tiny_model_options){.matrix = DTYPE_Q8_0, .embedding = DTYPE_F16});
+    struct rows r = new_rows();
+    add_rows(&r, 0, 0, TOKENS, true);
+    run(r, parts);
+    double squares = 0;
+    for (int i = 0; i < TOKENS * VOCAB; i++)
+        squares += (double)(whole[i] - parts[i]) * (double)(whole[i] - parts[i]);
+    double rms = sqrt(squares / (TOKENS * VOCAB));
+    cr_assert(rms > 0 && rms < 0.03, "rms %g", rms);
+}
+
+Test(forward, rows_that_point_elsewhere_are_refused)
+{
+    open_model(&models[0]);
+    struct rows good = new_rows();
+    add_rows(&good, 0, 0, 2, true);
+    run(good, parts);
+    for (int i = 0; i < 8; i++) {
+        struct rows r = good;
+        switch (i) {
+        case 0: r.token[1] = VOCAB; break;
+        case 1: r.token[0] = -1; break;
+        case 2: r.position[1] = CONTEXT; break;
+        case 3: r.slot[1] = BLOCK * BLOCKS; break;
+        case 4: r.sequence[1] = SEQUENCES; break;
+        case 5: r.table[1] = BLOCKS; break;
+        case 6: r.output[1] = 2; break;
+        case 7: r.batch.n_rows = ROWS + 1; break;
+        }
+        cr_assert_eq(step(&r, parts), ERR_INVALID, "case %d", i);
+    }
+    run(good, parts);
+}
+
+Test(forward, infinite_and_nan_scales_run)
+{
+    struct tiny_model_options o = {.matrix = DTYPE_Q4_0, .vector = DTYPE_F16};
+    static const uint16_t bad[] = {0x7c00, 0xfc00, 0x7e00}; /* inf, -inf, NaN */
+    for (int i = 0; i < 3; i++) {
+        size_t size;
+        close_all();
+        cr_assert_eq(tiny_model_bytes(&o, 0, &bytes, &size, &err), 0, "%s", err.text);
+        cr_assert_eq(gguf_open_memory(&g, bytes, size, &err), 0, "%s", err.text);
+        const struct gguf_tensor *t = gguf_find_tensor(g, "blk.0.attn_q.weight");
+        memcpy((unsigned char *)t->data, &bad[i], 2);
+        gguf_close(g);
+        g = NULL;
+        open_bytes(size);
+        run_whole(0, whole);
+        bool finite = true;
+        for (int j = 0; j < TOKENS * VOCAB; j++)
+            finite = finite && isfinite(whole[j]);
+        cr_assert(!finite); /* it shows, and does no harm */
+    }
+}

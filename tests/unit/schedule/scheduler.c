@@ -1,0 +1,211 @@
+/* The scheduler with made-up tasks: who gets rows, who waits, who gives way; and a random run in which
+ * everybody has to come to an end. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "../../../engine/schedule/scheduler.h"
+
+#define MANY 24
+
+static struct kv_blocks *kv;
+static struct scheduler *scheduler;
+static struct task task[MANY];
+static struct err err;
+
+static void create(int blocks, int parallel, int rows)
+{
+    struct scheduler_options options = {parallel, rows, 8};
+    cr_assert_eq(kv_blocks_create(&kv, blocks, 4, &err), 0);
+    cr_assert_eq(scheduler_create(&scheduler, &options, kv, &err), 0);
+}
+
+static void add(int i, int tokens, int limit)
+{
+    task[i] = (struct task){.n_tokens = tokens};
+    cr_assert_eq(kv_table_create(&task[i].kv, kv, limit, &err), 0);
+    scheduler_add(scheduler, &task[i]);
+}
+
+static void drop(int i)
+{
+    scheduler_remove(scheduler, &task[i]);
+    kv_table_destroy(&task[i].kv);
+}
+
+static void destroy(void)
+{
+    scheduler_destroy(scheduler);
+    cr_expect_eq(kv_blocks_free(kv), kv_blocks_total(kv));
+    kv_blocks_destroy(kv);
+}
+
+/* Plans and computes; tasks whose last token was in the step get one more. */
+static const struct plan *step(void)
+{
+    const struct plan *plan = scheduler_plan(scheduler);
+    for (int i = 0; i < plan->n_tasks; i++) {
+        struct task *t = plan->task[i];
+        t->n_computed += t->rows;
+        if (t->n_computed == t->n_tokens) t->n_tokens++;
+    }
+    return plan;
+}
+
+Test(scheduler, prefill_then_decode)
+{
+    create(100, 4, 16);
+    add(0, 40, 100);
+    int want[] = {16, 16, 8, 1, 1};
+    for (int i = 0; i < 5; i++) cr_expect_eq(step()->n_rows, want[i], "step %d", i);
+    drop(0);
+    cr_expect_eq(scheduler_plan(scheduler)->n_rows, 0);
+    destroy();
+}
+
+Test(scheduler, decode_rows_come_before_prefill)
+{
+    create(100, 4, 16);
+    add(0, 8, 100);
+    step();
+    add(1, 100, 120);
+    step();
+    cr_expect_eq(task[0].rows, 1);
+    cr_expect_eq(task[1].rows, 15);
+    drop(0);
+    drop(1);
+    destroy();
+}
+
+Test(scheduler, short_prompts_pass_long_ones_without_stopping_them)
+{
+    create(100, 4, 16);
+    add(0, 200, 220);
+    add(1, 12, 40);
+    step();
+    cr_expect_eq(task[1].rows, 12, "the short one is done at once");
+    cr_expect_eq(task[0].rows, 4, "the oldest gets its quarter");
+    step();
+    cr_expect_eq(task[0].rows, 15);
+    drop(0);
+    drop(1);
+    destroy();
+}
+
+Test(scheduler, at_most_parallel_and_first_come)
+{
+    create(100, 2, 16);
+    for (int i = 0; i < 4; i++) add(i, 4, 40);
+    step();
+    cr_expect_eq(scheduler_running(scheduler), 2);
+    cr_expect_eq(task[2].rows, 0);
+    drop(0);
+    step();
+    cr_expect_eq(task[2].rows, 4);
+    cr_expect_eq(task[3].rows, 0);
+    for (int i = 1; i < 4; i++) drop(i);
+    destroy();
+}
+
+Test(scheduler, paused_tasks_give_up_their_turn_and_keep_their_blocks)
+{
+    create(100, 1, 16);
+    add(0, 4, 40);
+    add(1, 4, 40);
+    step();
+    scheduler_pause(scheduler, &task[0]);
+    step();
+    cr_expect_eq(task[0].rows, 0);
+    cr_expect_eq(task[1].rows, 4);
+    cr_expect_eq(task[0].kv.n, 1);
+    scheduler_resume(scheduler, &task[0]);
+    drop(1);
+    step();
+    cr_expect_eq(task[0].rows, 1, "nothing is computed twice");
+    drop(0);
+    destroy();
+}
+
+Test(scheduler, the_youngest_gives_way)
+{
+    create(6, 4, 64);
+    add(0, 8, 24);
+    add(1, 7, 24);
+    step();
+    cr_expect_eq(scheduler_running(scheduler), 2);
+    for (int i = 0; i < 12; i++) {
+        step();
+        cr_expect_eq(task[0].rows, 1, "the oldest never waits");
+    }
+    cr_expect_eq(task[1].kv.n, 0);
+    cr_expect_geq(scheduler_preemptions(scheduler), 1);
+    int tokens = task[1].n_tokens;
+    drop(0);
+    step();
+    cr_expect_eq(task[1].rows, tokens, "all its tokens are computed again");
+    drop(1);
+    destroy();
+}
+
+Test(scheduler, paused_tasks_lose_their_blocks_first)
+{
+    create(6, 4, 64);
+    add(0, 8, 24);
+    add(1, 8, 24);
+    step();
+    scheduler_pause(scheduler, &task[0]);
+    for (int i = 0; i < 16; i++) {
+        step();
+        cr_expect_eq(task[1].rows, 1);
+    }
+    cr_expect_eq(task[0].kv.n, 0);
+    drop(0);
+    drop(1);
+    destroy();
+}
+
+Test(scheduler, scored_rows_are_bounded)
+{
+    create(100, 4, 64);
+    add(0, 30, 40);
+    add(1, 30, 40);
+    task[0].scored = task[1].scored = true;
+    cr_expect_eq(scheduler_plan(scheduler)->n_rows, 8);
+    drop(0);
+    drop(1);
+    destroy();
+}
+
+Test(scheduler, everybody_comes_to_an_end)
+{
+    for (unsigned seed = 1; seed <= 60; seed++) {
+        srand(seed);
+        int blocks = 8 + rand() % 12, limit[MANY], alive = MANY, steps = 0;
+        create(blocks, 1 + rand() % 6, 6 + rand() % 20);
+        for (int i = 0; i < MANY; i++) {
+            limit[i] = 2 + rand() % (blocks * 4 - 1);
+            add(i, 1 + rand() % (limit[i] - 1), limit[i]);
+            task[i].scored = rand() % 5 == 0;
+        }
+        for (; alive > 0; steps++) {
+            cr_assert_lt(steps, 20000, "seed %u: %d tasks never end", seed, alive);
+            const struct plan *plan = step();
+            for (int i = 0; i < plan->n_tasks; i++) {
+                struct task *t = plan->task[i];
+                int at = (int)(t - task);
+                cr_assert_leq(t->kv.n * 4 - 4, t->n_computed);
+                if (t->n_computed + 1 == t->n_tokens) t->scored = false;
+                if (t->n_tokens >= limit[at]) {
+                    drop(at);
+                    limit[at] = 0;
+                    alive--;
+                }
+            }
+            int i = rand() % MANY;
+            if (limit[i] > 0 && rand() % 4 == 0) scheduler_pause(scheduler, &task[i]);
+            for (i = 0; i < MANY; i++) {
+                if (limit[i] > 0 && rand() % 8 == 0) scheduler_resume(scheduler, &task[i]);
+            }
+        }
+        destroy();
+    }
+}
