@@ -35,10 +35,11 @@ ARGS_ASSERT(rms_norm_args, 32);
  * type). `add` may be y itself (residual). */
 struct matmul_args {
     int rows;
-    int in;     /* columns of every weight */
-    int out[3]; /* rows of each weight; 0 beyond the last */
+    int in;      /* columns of every weight */
+    int out[3];  /* rows of each weight; 0 beyond the last */
+    int precise; /* 1: where activations are quantised, keep 15 bits of x instead of 8 */
 };
-ARGS_ASSERT(matmul_args, 20);
+ARGS_ASSERT(matmul_args, 24);
 
 enum rope_style { ROPE_HALVES = 0, ROPE_INTERLEAVED = 1 }; /* NeoX pairs (i, i+d/2); pairs (2i, 2i+1) */
 

@@ -210,7 +210,7 @@ static void project(const struct forward *f, struct commands *c, int rows, int l
     const struct hyperparameters *hp = &f->w->hp;
     const struct layer *w = &f->w->layers[l];
     int kv_width = hp->n_kv_heads * hp->head_dim;
-    struct matmul_args qkv = {.rows = rows, .in = hp->width, .out = {f->q_width, kv_width, kv_width}};
+    struct matmul_args qkv = {.rows = rows, .in = hp->width, .out = {f->q_width, kv_width, kv_width}, .precise = 1};
     struct rope_kv_args rope = {
         .rows = rows, .n_heads = hp->n_heads, .n_kv_heads = hp->n_kv_heads, .head_dim = hp->head_dim,
         .rope_dim = hp->rope_dim, .style = hp->rope_style, .block_tokens = f->options.block_tokens,
@@ -242,7 +242,7 @@ static void mix(const struct forward *f, struct commands *c, int rows, int l, st
 {
     const struct hyperparameters *hp = &f->w->hp;
     const struct layer *w = &f->w->layers[l];
-    struct matmul_args out = {.rows = rows, .in = f->q_width, .out = {hp->width}};
+    struct matmul_args out = {.rows = rows, .in = f->q_width, .out = {hp->width}, .precise = 1};
     struct matmul_args gate_up = {.rows = rows, .in = hp->width, .out = {hp->ff_width, hp->ff_width}};
     struct swiglu_args swiglu = {.rows = rows, .width = hp->ff_width};
     struct matmul_args down = {.rows = rows, .in = hp->ff_width, .out = {hp->width}};
@@ -266,7 +266,7 @@ static void finish(const struct forward *f, struct commands *c, const struct bat
 {
     const struct hyperparameters *hp = &f->w->hp;
     int last = hp->n_layers - 1;
-    struct matmul_args logits = {.rows = b->n_outputs, .in = hp->width, .out = {hp->vocab}};
+    struct matmul_args logits = {.rows = b->n_outputs, .in = hp->width, .out = {hp->vocab}, .precise = 1};
 
     attend(f, c, b->n_rows, last);
     gather(f, c, b->n_outputs, hp->width, f->x, f->wanted_x);

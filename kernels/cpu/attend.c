@@ -134,7 +134,8 @@ static void load_tile(const struct attention_span *s, int start, int n, float *k
     const uint16_t *keys[ATTENTION_TILE];
     for (int i = 0; i < n; i++) {
         size_t position = (size_t)(start + i), block = (size_t)s->table[position / tokens];
-        const uint16_t *key = s->kv + ((block * 2 * heads + (size_t)s->head) * tokens + position % tokens) * dim;
+        const uint16_t *key =
+            s->kv + ((block * 2 * heads + (size_t)s->head) * tokens + position % tokens) * dim;
         keys[i] = key;
         widen(key + heads * tokens * dim, a->head_dim, width, v + (size_t)i * (size_t)width);
     }
@@ -186,7 +187,8 @@ void NAME(attend)(const struct attention_span *s)
     float *q = s->scratch, *k = q + queries * width, *v = k + width * ATTENTION_TILE;
     float *score = v + width * ATTENTION_TILE;
     for (int i = 0; i < queries; i++) {
-        const float *in = s->q + (size_t)(i / heads) * (size_t)a->q_stride + (size_t)(i % heads) * (size_t)a->head_dim;
+        const float *in =
+            s->q + (size_t)(i / heads) * (size_t)a->q_stride + (size_t)(i % heads) * (size_t)a->head_dim;
         float *state = s->state + (size_t)i * stride;
         for (int c = 0; c < a->head_dim; c++)
             q[i * width + c] = in[c] * a->scale;
@@ -221,5 +223,6 @@ void NAME(attend_merge)(float *total, const float *state, int width)
     total[width] = now;
     total[width + 1] = total[width + 1] * factor[0] + state[width + 1] * other[0];
     for (int i = 0; i < width; i += VW)
-        vf_store(total + i, vf_fma(vf_load(state + i), vf_set(other[0]), vf_load(total + i) * vf_set(factor[0])));
+        vf_store(total + i,
+                 vf_fma(vf_load(state + i), vf_set(other[0]), vf_load(total + i) * vf_set(factor[0])));
 }

@@ -20,9 +20,14 @@ struct plan {
 static void make_plan(struct plan *p, const struct cpu *cpu, const struct command *c)
 {
     const struct attention_args *a = &c->args.attention;
-    *p = (struct plan){.args = a, .qkv = c->buffer[0]->memory, .position = c->buffer[1]->memory,
-                       .sequence = c->buffer[2]->memory, .table = c->buffer[3]->memory, .kv = c->buffer[4]->memory,
-                       .out = c->buffer[5]->memory, .heads = a->n_heads / a->n_kv_heads};
+    *p = (struct plan){.args = a,
+                       .qkv = c->buffer[0]->memory,
+                       .position = c->buffer[1]->memory,
+                       .sequence = c->buffer[2]->memory,
+                       .table = c->buffer[3]->memory,
+                       .kv = c->buffer[4]->memory,
+                       .out = c->buffer[5]->memory,
+                       .heads = a->n_heads / a->n_kv_heads};
     int longest = 0;
     for (int r = 0; r < a->rows; r++)
         longest = p->position[r] > longest ? p->position[r] : longest;
@@ -41,8 +46,8 @@ void attention_needs(const struct cpu *cpu, const struct command *c, struct scra
     size_t states = (size_t)(p.rows_each * p.heads) * attention_stride(p.args);
     need->own = (attention_scratch(p.args, p.rows_each) + 2 * states) * sizeof(float);
     if (p.apart)
-        need->shared = (size_t)p.args->rows * (size_t)p.args->n_heads * (size_t)p.spans * attention_stride(p.args) *
-                       sizeof(float);
+        need->shared = (size_t)p.args->rows * (size_t)p.args->n_heads * (size_t)p.spans *
+                       attention_stride(p.args) * sizeof(float);
 }
 
 /* Rows [row, row + rows) of one sequence over one span. */
@@ -70,7 +75,8 @@ static void write_row(const struct plan *p, int row, int head, const float *stat
 {
     const struct attention_args *a = p->args;
     int width = attention_width(a);
-    float *out = p->out + ((size_t)row * (size_t)a->n_heads + (size_t)(head * p->heads)) * (size_t)a->head_dim;
+    float *out =
+        p->out + ((size_t)row * (size_t)a->n_heads + (size_t)(head * p->heads)) * (size_t)a->head_dim;
     for (int h = 0; h < p->heads; h++, states += attention_stride(a), out += a->head_dim) {
         float inverse = 1.0f / states[width + 1];
         for (int i = 0; i < a->head_dim; i++)
@@ -82,7 +88,8 @@ static void merge(const struct cpu *cpu, const struct plan *p, int queries, floa
 {
     size_t stride = attention_stride(p->args);
     for (int i = 0; i < queries; i++)
-        cpu->isa->attend_merge(total + (size_t)i * stride, more + (size_t)i * stride, attention_width(p->args));
+        cpu->isa->attend_merge(total + (size_t)i * stride, more + (size_t)i * stride,
+                               attention_width(p->args));
 }
 
 /* A piece over rows: every span of its rows, one run of rows of the same sequence after another. */
@@ -126,7 +133,8 @@ static void run_apart(struct cpu *cpu, const struct plan *p, int command, int th
         int unit = atomic_fetch_add_explicit(&cpu->next[command], 1, memory_order_relaxed);
         if (unit >= units)
             break;
-        int span = unit % p->spans, head = unit / p->spans % a->n_kv_heads, row = unit / p->spans / a->n_kv_heads;
+        int span = unit % p->spans, head = unit / p->spans % a->n_kv_heads,
+            row = unit / p->spans / a->n_kv_heads;
         if (span <= p->position[row] / ATTENTION_SPAN)
             attend_rows(cpu, p, row, 1, head, span, own, state_of(cpu, p, row, head, span));
     }

@@ -52,7 +52,8 @@ static int cpu_open(struct device *device, const struct device_options *options,
 {
     const struct isa *isa = isa_find(options->isa);
     if (!isa)
-        return err_set(err, ERR_UNSUPPORTED, "this machine or build has no instruction set \"%s\"", options->isa);
+        return err_set(err, ERR_UNSUPPORTED, "this machine or build has no instruction set \"%s\"",
+                       options->isa);
     if (options->threads < 0 || options->threads > 1024)
         return err_set(err, ERR_INVALID, "%d threads: must be 0 (automatic) to 1024", options->threads);
     struct cpu *cpu = calloc(1, sizeof *cpu);
@@ -168,7 +169,8 @@ static int reserve(struct cpu *cpu, const struct command *list, int n, struct er
         else if (list[i].op == OPERATOR_attention)
             attention_needs(cpu, &list[i], &need);
         else if (list[i].op == OPERATOR_rope_kv)
-            need.angles = (size_t)list[i].args.rope_kv.rows * (size_t)list[i].args.rope_kv.rope_dim * sizeof(float);
+            need.angles =
+                (size_t)list[i].args.rope_kv.rows * (size_t)list[i].args.rope_kv.rope_dim * sizeof(float);
         most.own = need.own > most.own ? need.own : most.own;
         most.shared = need.shared > most.shared ? need.shared : most.shared;
         most.angles = need.angles > most.angles ? need.angles : most.angles;
@@ -274,7 +276,8 @@ static double cpu_bandwidth(struct device *device, size_t bytes)
         struct reading r = {.cpu = cpu, .memory = memory, .bytes = bytes};
         double start = now();
         pool_run(cpu->pool, read_share, &r);
-        double rate = (double)(bytes / (size_t)cpu->threads / 4096 * 4096 * (size_t)cpu->threads) / (now() - start);
+        double rate =
+            (double)(bytes / (size_t)cpu->threads / 4096 * 4096 * (size_t)cpu->threads) / (now() - start);
         best = rate > best ? rate : best;
     }
     free(memory);

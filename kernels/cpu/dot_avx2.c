@@ -45,9 +45,11 @@ INLINE __m256i group_values(const struct packing k, const int h, const int j, co
         shift += 2;
     }
     if (k.bits & 1)
-        w = _mm256_or_si256(w, _mm256_and_si256(shift_left(load(p), shift - j), _mm256_set1_epi8((char)(1 << shift))));
+        w = _mm256_or_si256(
+            w, _mm256_and_si256(shift_left(load(p), shift - j), _mm256_set1_epi8((char)(1 << shift))));
     if (k.table)
-        w = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)iq4_table)), w);
+        w = _mm256_shuffle_epi8(
+            _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)iq4_table)), w);
     return w;
 }
 
@@ -62,8 +64,8 @@ INLINE __m256i load_8(const uint8_t *p)
 }
 
 /* Scale (and minimum) of sub-block i, rows 8h to 8h + 7: p points behind the block's values. */
-INLINE void half_scale(const struct packing k, const int h, const int i, const uint8_t *header, const uint8_t *p,
-                       __m256 *d, __m256 *m)
+INLINE void half_scale(const struct packing k, const int h, const int i, const uint8_t *header,
+                       const uint8_t *p, __m256 *d, __m256 *m)
 {
     if (k.super == 1) {
         *d = load_f16(p + 16 * h);
@@ -98,21 +100,24 @@ INLINE __m256 widen(__m256i acc, const uint8_t *pair)
     return _mm256_cvtepi32_ps(_mm256_madd_epi16(acc, broadcast(pair)));
 }
 
-INLINE __m256 add_minimum(const struct packing k, const int T, int i, int t, __m256 m, const uint32_t *extra, __m256 f)
+INLINE __m256 add_minimum(const struct packing k, const int T, int i, int t, __m256 m, const uint32_t *extra,
+                          __m256 f)
 {
-    return k.minimum ? _mm256_fmadd_ps(m, _mm256_castsi256_ps(broadcast(extra + (k.subs + i) * T + t)), f) : f;
+    return k.minimum ? _mm256_fmadd_ps(m, _mm256_castsi256_ps(broadcast(extra + (k.subs + i) * T + t)), f)
+                     : f;
 }
 
 /* Sub-block i of weight rows 8h to 8h + 7 for T rows; p points at the block. */
 INLINE void narrow_dot(const struct packing k, const int T, const int h, const int i, const uint8_t *header,
                        const uint8_t *p, const uint8_t *q, const uint32_t *extra, __m256 *f)
 {
+    const int first = i * 8 / k.subs, last = first + 8 / k.subs;
     __m256i acc[GROUP_MAX];
     UNROLL
     for (int t = 0; t < T; t++)
         acc[t] = broadcast(extra + i * T + t);
     UNROLL
-    for (int j = i * 8 / k.subs; j < (i + 1) * 8 / k.subs; j++) {
+    for (int j = first; j < last; j++) {
         __m256i w = group_values(k, h, j, p);
         UNROLL
         for (int t = 0; t < T; t++) {
@@ -130,8 +135,9 @@ INLINE void narrow_dot(const struct packing k, const int T, const int h, const i
 }
 
 /* The same for 8-bit weights: columns 0 and 2, then 1 and 3, of each four, in 16 bits. */
-INLINE void wide_dot(const struct packing k, const int T, const int h, const uint8_t *header, const uint8_t *p,
-                     const uint8_t *q, const int16_t *wide, const uint32_t *extra, __m256 *f)
+INLINE void wide_dot(const struct packing k, const int T, const int h, const uint8_t *header,
+                     const uint8_t *p, const uint8_t *q, const int16_t *wide, const uint32_t *extra,
+                     __m256 *f)
 {
     const __m256i low = _mm256_set1_epi16(255);
     __m256i acc[GROUP_MAX];
@@ -145,7 +151,8 @@ INLINE void wide_dot(const struct packing k, const int T, const int h, const uin
         for (int t = 0; t < T; t++) {
             acc[t] = _mm256_add_epi32(acc[t], _mm256_madd_epi16(even, broadcast(wide + (2 * j * T + t) * 2)));
             IN_ORDER(acc[t]);
-            acc[t] = _mm256_add_epi32(acc[t], _mm256_madd_epi16(odd, broadcast(wide + ((2 * j + 1) * T + t) * 2)));
+            acc[t] =
+                _mm256_add_epi32(acc[t], _mm256_madd_epi16(odd, broadcast(wide + ((2 * j + 1) * T + t) * 2)));
             IN_ORDER(acc[t]);
         }
     }
@@ -163,7 +170,9 @@ INLINE void dot_packed(const struct packing k, const int T, const struct dot *a)
     __m256 f[2][GROUP_MAX];
     UNROLL
     for (int t = 0; t < T; t++)
-        f[0][t] = f[1][t] = _mm256_setzero_ps();
+        UNROLL
+        for (int h = 0; h < 2; h++)
+            f[h][t] = a->first ? _mm256_setzero_ps() : _mm256_loadu_ps(a->sum + TILE * t + 8 * h);
     const uint8_t *p = a->weights, *q = a->q;
     const int16_t *wide = a->wide;
     const uint32_t *extra = a->extra;
@@ -199,17 +208,18 @@ INLINE void dot_packed(const struct packing k, const int T, const struct dot *a)
 
 /* Panels: narrow [8 groups][16 rows][4]; wide [8 groups][columns 0 and 2, then 1 and 3][16][2] in
  * 16 bits. Sums stay in memory, registers hold 2 by T accumulators. */
-INLINE void panel_narrow(const struct packing k, const int T, const uint8_t *w, const float *d, const float *m,
-                         const uint8_t *q, const uint32_t *extra, float *sum)
+INLINE void panel_narrow(const struct packing k, const int T, const uint8_t *w, const float *d,
+                         const float *m, const uint8_t *q, const uint32_t *extra, float *sum)
 {
     UNROLL
     for (int i = 0; i < k.subs; i++) {
+        const int first = i * 8 / k.subs, last = first + 8 / k.subs;
         __m256i acc[6][2];
         UNROLL
         for (int t = 0; t < T; t++)
             acc[t][0] = acc[t][1] = broadcast(extra + i * T + t);
         UNROLL
-        for (int j = i * 8 / k.subs; j < (i + 1) * 8 / k.subs; j++) {
+        for (int j = first; j < last; j++) {
             __m256i low = load(w + 64 * j), high = load(w + 64 * j + 32);
             UNROLL
             for (int t = 0; t < T; t++) {
@@ -296,7 +306,8 @@ INLINE void unpack_half(const struct packing k, const int h, const uint8_t *p, u
     for (int j = 0; j < 8; j++) {
         __m256i w = group_values(k, h, j, p);
         if (is_wide(k)) {
-            _mm256_store_si256((__m256i *)(void *)(out + 128 * j + 32 * h), _mm256_and_si256(w, _mm256_set1_epi16(255)));
+            _mm256_store_si256((__m256i *)(void *)(out + 128 * j + 32 * h),
+                               _mm256_and_si256(w, _mm256_set1_epi16(255)));
             _mm256_store_si256((__m256i *)(void *)(out + 128 * j + 64 + 32 * h), _mm256_srli_epi16(w, 8));
         } else {
             _mm256_store_si256((__m256i *)(void *)(out + 64 * j + 32 * h), w);

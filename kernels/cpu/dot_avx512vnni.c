@@ -47,7 +47,8 @@ INLINE void block_values(const struct packing k, const uint8_t *p, __m512i w[8])
         for (int c = 0; c < 2; c++) {
             __m512i v = load(p + 64 * c);
             for (int i = 0; i < 4; i++) /* w | (v shifted & mask) */
-                w[4 * c + i] = _mm512_ternarylogic_epi32(w[4 * c + i], shift_left(v, shift - 2 * i), mask, 0xf8);
+                w[4 * c + i] =
+                    _mm512_ternarylogic_epi32(w[4 * c + i], shift_left(v, shift - 2 * i), mask, 0xf8);
         }
         p += 128;
         shift += 2;
@@ -76,7 +77,8 @@ INLINE __m512 from_i8(const uint8_t *p)
 }
 
 /* Scales (and minima) of a block: p points behind its values, header at the super-block. */
-INLINE void block_scales(const struct packing k, const uint8_t *header, const uint8_t *p, __m512 *d, __m512 *m)
+INLINE void block_scales(const struct packing k, const uint8_t *header, const uint8_t *p, __m512 *d,
+                         __m512 *m)
 {
     for (int i = 0; i < k.subs; i++) {
         if (k.super == 1) {
@@ -85,7 +87,8 @@ INLINE void block_scales(const struct packing k, const uint8_t *header, const ui
                 m[i] = load_f16(p + 32);
         } else if (k.bits == 2) {
             __m512i both = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p + 16 * i)));
-            d[i] = _mm512_mul_ps(load_f16(header), _mm512_cvtepi32_ps(_mm512_and_si512(both, _mm512_set1_epi32(15))));
+            d[i] = _mm512_mul_ps(load_f16(header),
+                                 _mm512_cvtepi32_ps(_mm512_and_si512(both, _mm512_set1_epi32(15))));
             m[i] = _mm512_mul_ps(load_f16(header + 32), _mm512_cvtepi32_ps(_mm512_srli_epi32(both, 4)));
         } else {
             d[i] = _mm512_mul_ps(load_f16(header), from_i8(p + 16 * i));
@@ -99,14 +102,16 @@ INLINE void block_scales(const struct packing k, const uint8_t *header, const ui
 
 /* Adds sub-block i of N tiles and T rows to f: the 8 groups w[n], scales d[n], minima m[n]. */
 INLINE void sub_dot(const struct packing k, const int T, const int N, const int i, const __m512i *const *w,
-                    const __m512 *const *d, const __m512 *const *m, const uint8_t *q, const uint32_t *extra, __m512 *f)
+                    const __m512 *const *d, const __m512 *const *m, const uint8_t *q, const uint32_t *extra,
+                    __m512 *f)
 {
+    const int first = i * 8 / k.subs, last = first + 8 / k.subs;
     __m512i acc[2 * GROUP_MAX];
     UNROLL
     for (int t = 0; t < N * T; t++)
         acc[t] = _mm512_set1_epi32((int)extra[i * T + t % T]);
     UNROLL
-    for (int j = i * 8 / k.subs; j < (i + 1) * 8 / k.subs; j++)
+    for (int j = first; j < last; j++)
         UNROLL
         for (int t = 0; t < T; t++) {
             __m512i a = _mm512_set1_epi32(load_word(q + (j * T + t) * 4));
@@ -139,7 +144,7 @@ INLINE void dot_packed(const struct packing k, const int T, const struct dot *a)
     __m512i w[8];
     UNROLL
     for (int t = 0; t < T; t++)
-        f[t] = _mm512_setzero_ps();
+        f[t] = a->first ? _mm512_setzero_ps() : _mm512_loadu_ps(a->sum + 16 * t);
     const uint8_t *p = a->weights, *q = a->q;
     const uint32_t *extra = a->extra;
     for (int b = 0; b < a->blocks; b += k.super) {
@@ -153,8 +158,8 @@ INLINE void dot_packed(const struct packing k, const int T, const struct dot *a)
             block_scales(k, header, p + 64 * k.bits, d, m);
             UNROLL
             for (int n = 0; n < k.subs; n++)
-                sub_dot(k, T, 1, n, (const __m512i *const[]){w}, (const __m512 *const[]){d}, (const __m512 *const[]){m},
-                        q, extra, f);
+                sub_dot(k, T, 1, n, (const __m512i *const[]){w}, (const __m512 *const[]){d},
+                        (const __m512 *const[]){m}, q, extra, f);
             p += dot_block_bytes(k);
             q += ACTIVATION_BYTES * T;
             extra += extra_words(&k) * T;

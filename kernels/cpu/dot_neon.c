@@ -82,8 +82,9 @@ INLINE float load_float(const void *p)
 }
 
 /* Sub-block i for T rows; w holds its groups, four vectors each. */
-INLINE void sub_dot(const struct packing k, const int T, const int i, const int8x16_t *w, const float32x4_t *d,
-                    const float32x4_t *m, const uint8_t *q, const uint32_t *extra, float32x4_t *f)
+INLINE void sub_dot(const struct packing k, const int T, const int i, const int8x16_t *w,
+                    const float32x4_t *d, const float32x4_t *m, const uint8_t *q, const uint32_t *extra,
+                    float32x4_t *f)
 {
     int32x4_t acc[4][VECTORS];
     const int groups = 8 / k.subs;
@@ -103,7 +104,8 @@ INLINE void sub_dot(const struct packing k, const int T, const int i, const int8
         }
     UNROLL
     for (int t = 0; t < T; t++) {
-        float scale = load_float(q + 32 * T + 4 * t), sum = k.minimum ? load_float(extra + (k.subs + i) * T + t) : 0;
+        float scale = load_float(q + 32 * T + 4 * t),
+              sum = k.minimum ? load_float(extra + (k.subs + i) * T + t) : 0;
         UNROLL
         for (int v = 0; v < VECTORS; v++) {
             float32x4_t scaled = vmulq_f32(vcvtq_f32_s32(acc[t][v]), d[v]);
@@ -119,7 +121,7 @@ INLINE void dot_packed(const struct packing k, const int T, const struct dot *a)
     float32x4_t f[4 * VECTORS], d[VECTORS], m[VECTORS];
     UNROLL
     for (int i = 0; i < T * VECTORS; i++)
-        f[i] = vdupq_n_f32(0);
+        f[i] = a->first ? vdupq_n_f32(0) : vld1q_f32(a->sum + 4 * i);
     const uint8_t *p = a->weights, *q = a->q;
     const uint32_t *extra = a->extra;
     for (int b = 0; b < a->blocks; b += k.super) {
@@ -169,7 +171,8 @@ INLINE void dot_unpacked(const struct packing k, const int T, const int N, const
                 if (k.minimum)
                     m[v] = vld1q_f32(a->minimum + at + 4 * v);
             }
-            const int8x16_t *w = (const int8x16_t *)(const void *)(a->weights + 512 * b) + i * 8 / k.subs * VECTORS;
+            const int8x16_t *w =
+                (const int8x16_t *)(const void *)(a->weights + 512 * b) + i * 8 / k.subs * VECTORS;
             sub_dot(k, T, i, w, d, m, a->q + b * ACTIVATION_BYTES * T, a->extra + b * extra_words(&k) * T, f);
         }
     UNROLL
@@ -206,7 +209,8 @@ INLINE void unpack_blocks(const struct packing k, const uint8_t *p, int blocks, 
 }
 
 #define DIRECT_ROWS(X, ...) X(1, __VA_ARGS__) X(2, __VA_ARGS__) X(3, __VA_ARGS__) X(4, __VA_ARGS__)
-#define PANEL_SHAPES(X, ...) X(1, 1, __VA_ARGS__) X(2, 1, __VA_ARGS__) X(3, 1, __VA_ARGS__) X(4, 1, __VA_ARGS__)
+#define PANEL_SHAPES(X, ...) \
+    X(1, 1, __VA_ARGS__) X(2, 1, __VA_ARGS__) X(3, 1, __VA_ARGS__) X(4, 1, __VA_ARGS__)
 #include "dot_tables.h"
 
 const struct dot_kernels NAME(dot_kernels) = {

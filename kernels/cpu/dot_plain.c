@@ -134,14 +134,15 @@ INLINE void dot_packed(const struct packing k, const int T, const struct dot *a)
     const uint8_t *p = a->weights;
     for (int b = 0; b < a->blocks; b += k.super, p += dot_header_bytes(k) + k.super * dot_block_bytes(k)) {
         unpack_blocks(k, p, k.super, &panel);
-        part.first = b == 0;
+        part.first = a->first && b == 0;
         part.q = a->q + b * ACTIVATION_BYTES * T;
         part.extra = a->extra + b * extra_words(&k) * T;
         dot_unpacked(k, T, 1, &part);
     }
 }
 
-#define PANEL_SHAPES(X, ...) X(1, 1, __VA_ARGS__) X(2, 1, __VA_ARGS__) X(3, 1, __VA_ARGS__) X(4, 1, __VA_ARGS__)
+#define PANEL_SHAPES(X, ...) \
+    X(1, 1, __VA_ARGS__) X(2, 1, __VA_ARGS__) X(3, 1, __VA_ARGS__) X(4, 1, __VA_ARGS__)
 #define DIRECT_ROWS(X, ...) X(1, __VA_ARGS__)
 #include "dot_tables.h"
 

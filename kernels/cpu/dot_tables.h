@@ -48,7 +48,8 @@ static void direct_tile(enum dtype dtype, int rows, const struct dot *a)
 static void unpack(enum dtype dtype, const uint8_t *packed, int blocks, const struct panel *out)
 {
 #define ENTRY(name, ...) [DTYPE_##name] = unpack_##name,
-    static void (*const functions[DTYPE_COUNT])(const uint8_t *, int, const struct panel *) = {PACKING_LIST(ENTRY)};
+    static void (*const functions[DTYPE_COUNT])(const uint8_t *, int,
+                                                const struct panel *) = {PACKING_LIST(ENTRY)};
 #undef ENTRY
     functions[dtype](packed, blocks, out);
 }

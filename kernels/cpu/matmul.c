@@ -24,6 +24,7 @@ struct plan {
     const float *x, *bias, *add;
     float *y;
     int rows, in, out, segments;
+    int passes; /* 2: the activations' rounding errors are multiplied as well */
     struct segment segment[SEGMENTS];
     struct activation activation;
     bool quantised, private;
@@ -82,11 +83,13 @@ static size_t make_plan(struct plan *p, const struct cpu *cpu, const struct comm
 {
     const struct matmul_args *m = &c->args.matmul;
     const struct dot_kernels *d = cpu->isa->dot;
-    *p = (struct plan){.cpu = cpu, .x = c->buffer[0]->memory, .y = c->buffer[6]->memory, .rows = m->rows, .in = m->in};
+    *p = (struct plan){
+        .cpu = cpu, .x = c->buffer[0]->memory, .y = c->buffer[6]->memory, .rows = m->rows, .in = m->in};
     p->bias = c->buffer[4] ? c->buffer[4]->memory : NULL;
     p->add = c->buffer[5] ? c->buffer[5]->memory : NULL;
     struct activation *a = &p->activation;
-    *a = (struct activation){.rows = m->rows, .columns = m->in, .blocks = m->in / BLOCK};
+    p->passes = m->precise ? 2 : 1;
+    *a = (struct activation){.rows = m->rows, .columns = m->in, .blocks = m->in / BLOCK * p->passes};
     bool direct = m->rows <= d->direct;
     a->groups = direct ? 1 : (m->rows + d->group - 1) / d->group;
 
@@ -127,7 +130,8 @@ void matmul_scratch(const struct cpu *cpu, const struct command *c, struct scrat
 static void point_at(const struct plan *p, int s, int group, int block, struct dot *a)
 {
     const struct activation *x = &p->activation;
-    int first = group_start(x->rows, x->groups, group), T = group_start(x->rows, x->groups, group + 1) - first;
+    int first = group_start(x->rows, x->groups, group),
+        T = group_start(x->rows, x->groups, group + 1) - first;
     size_t at = (size_t)first * (size_t)x->blocks + (size_t)block * (size_t)T;
     a->q = x->q + at * ACTIVATION_BYTES;
     a->wide = x->wide ? x->wide + at * WIDE_ELEMENTS : NULL;
@@ -143,32 +147,44 @@ static void finish_tile(const struct plan *p, int s, size_t tile, int first, int
     for (int t = 0; t < T; t++) {
         size_t at = (size_t)(first + t) * (size_t)p->out + column;
         float scale = packings[g->weight->dtype].bits ? p->activation.row_scale[first + t] : 1.0f;
-        p->cpu->isa->finish(sum + t * TILE, scale, p->bias ? p->bias + column : NULL, p->add ? p->add + at : NULL,
-                            p->y + at, n);
+        p->cpu->isa->finish(sum + t * TILE, scale, p->bias ? p->bias + column : NULL,
+                            p->add ? p->add + at : NULL, p->y + at, n);
     }
 }
 
+/* Both passes of one part of the columns before the next part, as panels have it: the order of an
+ * output's sums must not depend on the number of rows. */
 static void run_direct(const struct plan *p, int s, size_t first, size_t last, unsigned char *own)
 {
     const struct packed *w = p->segment[s].weight;
-    struct dot a = {.blocks = p->in / BLOCK, .sum = (float *)(void *)own, .first = true};
-    point_at(p, s, 0, 0, &a);
+    const struct packing *k = &packings[w->dtype];
+    int blocks = p->in / BLOCK, part = p->passes == 1 ? blocks : PANEL_BLOCKS;
+    struct dot a = {.sum = (float *)(void *)own};
     for (size_t tile = first; tile < last; tile++) {
-        a.weights = w->data + tile * w->tile_bytes;
-        p->cpu->isa->dot->direct_tile(w->dtype, p->rows, &a);
+        for (int block = 0; block < blocks; block += part) {
+            a.blocks = blocks - block < part ? blocks - block : part;
+            a.weights = w->data + tile * w->tile_bytes + (size_t)(block / k->super) * packed_super_bytes(k);
+            for (int pass = 0; pass < p->passes; pass++) {
+                point_at(p, s, 0, pass * blocks + block, &a);
+                a.first = block == 0 && pass == 0;
+                p->cpu->isa->dot->direct_tile(w->dtype, p->rows, &a);
+            }
+        }
         finish_tile(p, s, tile, 0, p->rows, a.sum);
     }
 }
 
 /* Tiles [first, last), at most PANEL_TILES, times groups [from, to). */
-static void run_panel(const struct plan *p, int s, size_t first, size_t last, int from, int to, unsigned char *own)
+static void run_panel(const struct plan *p, int s, size_t first, size_t last, int from, int to,
+                      unsigned char *own)
 {
     const struct dot_kernels *d = p->cpu->isa->dot;
     const struct packed *w = p->segment[s].weight;
     const struct packing *k = &packings[w->dtype];
     int tiles = (int)(last - first), blocks = p->in / BLOCK, groups = p->activation.groups;
     int row0 = group_start(p->rows, groups, from);
-    float *sums = (float *)(void *)own, *floats = sums + (size_t)(PANEL_ROWS + GROUP_MAX) * PANEL_TILES * TILE;
+    float *sums = (float *)(void *)own,
+          *floats = sums + (size_t)(PANEL_ROWS + GROUP_MAX) * PANEL_TILES * TILE;
     if (p->rows < PANEL_ROWS + GROUP_MAX)
         floats = sums + (size_t)p->rows * PANEL_TILES * TILE;
     size_t scales = (size_t)PANEL_BLOCKS * (size_t)k->subs * TILE;
@@ -185,17 +201,18 @@ static void run_panel(const struct plan *p, int s, size_t first, size_t last, in
         }
         for (int g = from; g < to; g++) {
             int row = group_start(p->rows, groups, g), T = group_start(p->rows, groups, g + 1) - row;
-            struct dot a = {.blocks = n, .first = block == 0};
-            point_at(p, s, g, block, &a);
-            a.next_values = PANEL_BLOCKS * (size_t)d->panel_block;
-            a.next_floats = 2 * scales;
+            struct dot a = {.blocks = n, .next_values = PANEL_BLOCKS * (size_t)d->panel_block, .next_floats = 2 * scales};
             for (int i = 0, together; i < tiles; i += together) {
                 together = tiles - i < d->tiles ? 1 : d->tiles;
                 a.weights = panel[i].values;
                 a.scale = panel[i].scale;
                 a.minimum = panel[i].minimum;
                 a.sum = sums + ((size_t)(row - row0) * (size_t)tiles + (size_t)(i * T)) * TILE;
-                d->panel_tiles(w->dtype, T, together, &a);
+                for (int pass = 0; pass < p->passes; pass++) {
+                    point_at(p, s, g, pass * blocks + block, &a);
+                    a.first = block == 0 && pass == 0;
+                    d->panel_tiles(w->dtype, T, together, &a);
+                }
                 for (int j = 0; j < together && block + n == blocks; j++)
                     finish_tile(p, s, first + (size_t)(i + j), row, T, a.sum + j * T * TILE);
             }
@@ -223,7 +240,8 @@ static void run_unit(const struct plan *p, int unit, unsigned char *own)
         unit -= p->segment[s++].units * p->group_units;
     const struct packed *w = p->segment[s].weight;
     int from = unit / p->segment[s].units * p->groups_each, to = from + p->groups_each;
-    size_t first = (size_t)(unit % p->segment[s].units) * (size_t)p->tiles_each, last = first + (size_t)p->tiles_each;
+    size_t first = (size_t)(unit % p->segment[s].units) * (size_t)p->tiles_each,
+           last = first + (size_t)p->tiles_each;
     last = last < w->tiles ? last : w->tiles;
     to = to < p->activation.groups ? to : p->activation.groups;
     if (!packings[w->dtype].bits) {

@@ -287,7 +287,8 @@ static int value_at(const struct packing *k, const uint8_t *block, int row, int 
     return k->table ? iq4_table[u] : u;
 }
 
-static void block_row(const struct packing *k, const uint8_t *header, const uint8_t *block, int row, float *out)
+static void block_row(const struct packing *k, const uint8_t *header, const uint8_t *block, int row,
+                      float *out)
 {
     const uint8_t *scales = block + k->bits * 64;
     int width = BLOCK / k->subs;
@@ -330,5 +331,6 @@ void packed_row(const struct packed *w, size_t row, float *out)
     size_t step = packed_super_bytes(k), columns = (size_t)(BLOCK * k->super);
     for (size_t c = 0; c < w->columns; c += columns, p += step)
         for (int j = 0; j < k->super; j++)
-            block_row(k, p, p + header_bytes(k) + (size_t)j * block_bytes(k), (int)r, out + c + (size_t)j * BLOCK);
+            block_row(k, p, p + header_bytes(k) + (size_t)j * block_bytes(k), (int)r,
+                      out + c + (size_t)j * BLOCK);
 }

@@ -149,7 +149,8 @@ int pool_open(struct pool **out, int threads, struct err *err)
         int failed = pthread_create(&p->ids[i - 1], NULL, pool_thread, start);
         if (failed) {
             free(start);
-            rc = err_set(err, ERR_LIMIT, "thread %d of %d does not start: %s", i + 1, threads, strerror(failed));
+            rc = err_set(err, ERR_LIMIT, "thread %d of %d does not start: %s", i + 1, threads,
+                         strerror(failed));
             break;
         }
         p->threads++;

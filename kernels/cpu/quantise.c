@@ -21,7 +21,8 @@ INLINE void round_block(const float *x, float inverse, int8_t *q)
 /* Sums of columns 0, 1 (mod 4) and of 2, 3 (mod 4) of each half of a block. */
 INLINE void block_sums(const int8_t *q, int sum[2][2])
 {
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_loadu_si256((const __m256i *)(const void *)q));
+    __m256i pairs =
+        _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_loadu_si256((const __m256i *)(const void *)q));
     pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0x4e));
     pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0xb1));
     int low = _mm256_extract_epi32(pairs, 0), high = _mm256_extract_epi32(pairs, 4);
@@ -114,17 +115,11 @@ static void put_wide(const int8_t *q, int T, int16_t *out)
     }
 }
 
-static void quantise_block(const struct activation *a, const float *x, float unit, float per_step, int T, int t,
-                           size_t at)
+/* Stores block number `at` (in rows of blocks), column t of its group of T. */
+static void put_block(const struct activation *a, const int8_t *q, int scale, int T, int t, size_t at)
 {
-    float peak = peak_of(x, BLOCK);
-    float steps = peak * per_step;
-    int scale = steps < 32766.0f ? (int)steps + 1 : 32767;
-    int8_t q[BLOCK];
     int sum[2][2];
-    round_block(x, 1.0f / (unit * (float)scale), q);
     block_sums(q, sum);
-
     uint8_t *out = a->q + at * ACTIVATION_BYTES;
     for (int j = 0; j < 8; j++)
         memcpy(out + (j * T + t) * 4, q + 4 * j, 4);
@@ -136,21 +131,43 @@ static void quantise_block(const struct activation *a, const float *x, float uni
         put_wide(q, T, a->wide + at * WIDE_ELEMENTS + 2 * t);
     for (int s = 0; s < SEGMENTS; s++)
         if (a->packing[s])
-            put_extra(a->packing[s], sum, scale, T, a->extra[s] + at * (size_t)extra_words(a->packing[s]) + t);
+            put_extra(a->packing[s], sum, scale, T,
+                      a->extra[s] + at * (size_t)extra_words(a->packing[s]) + t);
 }
 
-void NAME(quantise)(const struct activation *a, const float *x, int group)
+static int scale_of(const float *x, float per_step)
 {
-    int first = group_start(a->rows, a->groups, group), T = group_start(a->rows, a->groups, group + 1) - first;
+    float steps = peak_of(x, BLOCK) * per_step;
+    return steps < 32766.0f ? (int)steps + 1 : 32767;
+}
+
+void NAME(quantise)(const struct activation *a, const float *input, int group)
+{
+    int first = group_start(a->rows, a->groups, group),
+        T = group_start(a->rows, a->groups, group + 1) - first;
     for (int t = 0; t < T; t++) {
-        const float *row = x + (size_t)(first + t) * (size_t)a->columns;
+        const float *row = input + (size_t)(first + t) * (size_t)a->columns;
         float unit = peak_of(row, a->columns) / 127.0f / 32767.0f;
         unit = unit >= 0x1p-120f && unit < 0x1p120f ? unit : 0x1p-120f; /* zero, or not a number */
         float per_step = 1.0f / (127.0f * unit);
         a->row_scale[first + t] = unit;
-        for (int b = 0; b < a->blocks; b++) {
+        int blocks = a->columns / BLOCK;
+        for (int b = 0; b < blocks; b++) {
+            const float *x = row + (size_t)b * BLOCK;
             size_t at = (size_t)first * (size_t)a->blocks + (size_t)b * (size_t)T;
-            quantise_block(a, row + (size_t)b * BLOCK, unit, per_step, T, t, at);
+            int scale = scale_of(x, per_step);
+            float step = unit * (float)scale;
+            int8_t q[BLOCK];
+            round_block(x, 1.0f / step, q);
+            put_block(a, q, scale, T, t, at);
+            if (a->blocks == blocks)
+                continue;
+            float rest[BLOCK]; /* at most step / 2 each */
+            for (int i = 0; i < BLOCK; i++)
+                rest[i] = x[i] - step * (float)q[i];
+            int finer = (scale + 253) / 254;
+            round_block(rest, 1.0f / (unit * (float)finer), q);
+            put_block(a, q, finer, T, t, at + (size_t)blocks * (size_t)T);
         }
     }
 }

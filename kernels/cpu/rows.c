@@ -18,7 +18,8 @@ static void embed(const struct cpu *cpu, const struct command *c, int thread)
     share(cpu, thread, a->rows, &first, &last);
     for (int r = first; r < last; r++) {
         REQUIRE(ids[r] >= 0 && ids[r] < a->vocab);
-        packed_row(c->buffer[1]->memory, (size_t)ids[r], (float *)c->buffer[2]->memory + (size_t)r * (size_t)a->width);
+        packed_row(c->buffer[1]->memory, (size_t)ids[r],
+                   (float *)c->buffer[2]->memory + (size_t)r * (size_t)a->width);
     }
 }
 
@@ -64,7 +65,8 @@ static void rope_row(const struct cpu *cpu, const struct command *c, int r, cons
     REQUIRE((slot / tokens + 1) * 2 * kv_heads * tokens * dim <= c->buffer[4]->count);
     for (size_t i = 0; i < 2 * kv_heads; i++) /* K of each head, then V of each */
         cpu->isa->to_f16(row + (heads + i) * dim,
-                         kv + ((slot / tokens * 2 * kv_heads + i) * tokens + slot % tokens) * dim, a->head_dim);
+                         kv + ((slot / tokens * 2 * kv_heads + i) * tokens + slot % tokens) * dim,
+                         a->head_dim);
 }
 
 static void rope_kv(struct cpu *cpu, int command, int thread)

@@ -60,7 +60,8 @@ static int quota_v2(const char *directory)
 static int quota_v1(void)
 {
     double value[2] = {0, 0};
-    static const char *const paths[2] = {"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"};
+    static const char *const paths[2] = {"/sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+                                         "/sys/fs/cgroup/cpu/cpu.cfs_period_us"};
     for (int i = 0; i < 2; i++) {
         FILE *f = fopen(paths[i], "r");
         if (!f)

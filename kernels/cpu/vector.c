@@ -103,7 +103,8 @@ INLINE vf load_element(enum dtype dtype, const uint8_t *p)
     return v;
 }
 
-INLINE void dot_rows(enum dtype dtype, const int T, const uint8_t *tile, int columns, const float *x, float *sum)
+INLINE void dot_rows(enum dtype dtype, const int T, const uint8_t *tile, int columns, const float *x,
+                     float *sum)
 {
     const int vectors = TILE / VW, step = dtype == DTYPE_F32 ? 4 : 2;
     vf acc[FLOAT_ROWS][TILE / VW];
@@ -130,7 +131,8 @@ INLINE void dot_rows(enum dtype dtype, const int T, const uint8_t *tile, int col
             vf_store(sum + t * TILE + v * VW, acc[t][v]);
 }
 
-INLINE void dot_typed(enum dtype dtype, int rows, const uint8_t *tile, int columns, const float *x, float *sum)
+INLINE void dot_typed(enum dtype dtype, int rows, const uint8_t *tile, int columns, const float *x,
+                      float *sum)
 {
     switch (rows) {
     case 1: dot_rows(dtype, 1, tile, columns, x, sum); break;

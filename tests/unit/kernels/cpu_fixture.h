@@ -18,8 +18,8 @@ static void with_each_isa(int threads, void (*body)(struct device *, const char 
     for (size_t i = 0; i < sizeof isa_names / sizeof *isa_names; i++) {
         struct device *device = NULL;
         struct err err;
-        int rc = device_open(&device, &(struct device_options){.name = "cpu", .threads = threads, .isa = isa_names[i]},
-                             &err);
+        int rc = device_open(
+            &device, &(struct device_options){.name = "cpu", .threads = threads, .isa = isa_names[i]}, &err);
         if (rc == ERR_UNSUPPORTED)
             continue;
         cr_assert_eq(rc, 0, "%s", err.text);
@@ -89,7 +89,8 @@ static inline uint8_t *random_weight(enum dtype dtype, size_t count)
     return data;
 }
 
-static inline struct buffer *new_buffer(struct device *device, enum dtype dtype, size_t count, const void *data)
+static inline struct buffer *new_buffer(struct device *device, enum dtype dtype, size_t count,
+                                        const void *data)
 {
     struct buffer *b = NULL;
     struct err err;

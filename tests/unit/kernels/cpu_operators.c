@@ -55,11 +55,13 @@ static float *attend(struct device *device, const struct attention_case *a, int 
     cr_assert_not_null(half);
     for (size_t i = 0; i < count; i++)
         half[i] = f32_to_f16(a->kv[i]);
-    struct buffer *qkv = new_buffer(device, DTYPE_F32, (size_t)n * qkv_width(a), a->qkv + (size_t)first * qkv_width(a));
+    struct buffer *qkv =
+        new_buffer(device, DTYPE_F32, (size_t)n * qkv_width(a), a->qkv + (size_t)first * qkv_width(a));
     struct buffer *position = new_buffer(device, DTYPE_I32, (size_t)n, a->position + first);
     struct buffer *sequence = new_buffer(device, DTYPE_I32, (size_t)n, a->sequence + first);
     struct buffer *table = new_buffer(device, DTYPE_I32, 3 * BLOCKS, a->table);
-    struct buffer *kv = new_buffer(device, kv_type, count, kv_type == DTYPE_F16 ? (void *)half : (void *)a->kv);
+    struct buffer *kv =
+        new_buffer(device, kv_type, count, kv_type == DTYPE_F16 ? (void *)half : (void *)a->kv);
     struct buffer *out = new_buffer(device, DTYPE_F32, (size_t)(n * HEADS * a->dim), NULL);
     struct commands *c = commands_begin(device);
     device_attention(c, &args, qkv, position, sequence, table, kv, out);
@@ -77,7 +79,8 @@ static struct device *reference;
 static void open_reference(void)
 {
     struct err err;
-    cr_assert_eq(device_open(&reference, &(struct device_options){.name = "reference"}, &err), 0, "%s", err.text);
+    cr_assert_eq(device_open(&reference, &(struct device_options){.name = "reference"}, &err), 0, "%s",
+                 err.text);
 }
 
 static void close_reference(void)
@@ -87,16 +90,18 @@ static void close_reference(void)
 
 TestSuite(cpu_operators, .init = open_reference, .fini = close_reference);
 
-static void compare(const char *isa, const char *what, const float *a, const float *b, size_t n, double rms_bound,
-                    double max_bound)
+static void compare(const char *isa, const char *what, const float *a, const float *b, size_t n,
+                    double rms_bound, double max_bound)
 {
     double squares = 0;
     for (size_t i = 0; i < n; i++) {
         double error = fabs((double)a[i] - (double)b[i]);
-        cr_assert(error <= max_bound, "%s %s: element %zu is %g, not %g", isa, what, i, (double)a[i], (double)b[i]);
+        cr_assert(error <= max_bound, "%s %s: element %zu is %g, not %g", isa, what, i, (double)a[i],
+                  (double)b[i]);
         squares += error * error;
     }
-    cr_assert_leq(sqrt(squares / (double)n), rms_bound, "%s %s: rms error %g", isa, what, sqrt(squares / (double)n));
+    cr_assert_leq(sqrt(squares / (double)n), rms_bound, "%s %s: rms error %g", isa, what,
+                  sqrt(squares / (double)n));
 }
 
 /* Prefill of one sequence and single rows of others, contexts within and beyond one span. */
@@ -151,20 +156,24 @@ Test(cpu_operators, attention_rows_are_bitwise_independent)
 }
 
 /* rms_norm, swiglu, gather and embed on one device, results one after the other. */
-static float *run_rows(struct device *device, int width, const float *x, const uint8_t *table, enum dtype dtype,
-                       unsigned use, size_t *count)
+static float *run_rows(struct device *device, int width, const float *x, const uint8_t *table,
+                       enum dtype dtype, unsigned use, size_t *count)
 {
     enum { rows = 7 };
     size_t n = (size_t)(rows * width);
     int32_t ids[rows] = {3, 0, 17, 18, 5, 5, 9}, index[3] = {6, 0, 6};
-    struct buffer *in = new_buffer(device, DTYPE_F32, 2 * n, x), *w = new_buffer(device, DTYPE_F32, (size_t)width, x);
-    struct buffer *normed = new_buffer(device, DTYPE_F32, n, NULL), *gated = new_buffer(device, DTYPE_F32, n, NULL);
+    struct buffer *in = new_buffer(device, DTYPE_F32, 2 * n, x),
+                  *w = new_buffer(device, DTYPE_F32, (size_t)width, x);
+    struct buffer *normed = new_buffer(device, DTYPE_F32, n, NULL),
+                  *gated = new_buffer(device, DTYPE_F32, n, NULL);
     struct buffer *picked = new_buffer(device, DTYPE_F32, (size_t)(3 * width), NULL);
-    struct buffer *id = new_buffer(device, DTYPE_I32, rows, ids), *at = new_buffer(device, DTYPE_I32, 3, index);
+    struct buffer *id = new_buffer(device, DTYPE_I32, rows, ids),
+                  *at = new_buffer(device, DTYPE_I32, 3, index);
     struct buffer *weight = new_weight(device, dtype, 19, (size_t)width, table, use);
     struct buffer *embedded = new_buffer(device, DTYPE_F32, n, NULL);
     struct commands *c = commands_begin(device);
-    device_rms_norm(c, &(struct rms_norm_args){rows, 1, width, 2 * width, width, width, 0, 1e-6f}, in, w, normed);
+    device_rms_norm(c, &(struct rms_norm_args){rows, 1, width, 2 * width, width, width, 0, 1e-6f}, in, w,
+                    normed);
     device_swiglu(c, &(struct swiglu_args){rows, width}, in, gated);
     device_gather(c, &(struct gather_args){3, width}, normed, at, picked);
     device_embed(c, &(struct embed_args){rows, width, 19}, id, weight, embedded);
@@ -225,9 +234,12 @@ static float *run_rope(struct device *device, const struct rope_kv_args *args, c
     size_t width = (size_t)((args->n_heads + 2 * args->n_kv_heads) * args->head_dim), n = 5 * width;
     int block = 2 * args->n_kv_heads * args->block_tokens * args->head_dim;
     enum dtype kv_type = device_info(device)->kv_type;
-    struct buffer *qkv = new_buffer(device, DTYPE_F32, n, x), *kv = new_buffer(device, kv_type, (size_t)(5 * block), NULL);
-    struct buffer *at = new_buffer(device, DTYPE_I32, 5, position), *to = new_buffer(device, DTYPE_I32, 5, slot);
-    struct buffer *factor = new_buffer(device, DTYPE_F32, 32, factors), *pairs = new_buffer(device, DTYPE_I32, 4, pair);
+    struct buffer *qkv = new_buffer(device, DTYPE_F32, n, x),
+                  *kv = new_buffer(device, kv_type, (size_t)(5 * block), NULL);
+    struct buffer *at = new_buffer(device, DTYPE_I32, 5, position),
+                  *to = new_buffer(device, DTYPE_I32, 5, slot);
+    struct buffer *factor = new_buffer(device, DTYPE_F32, 32, factors),
+                  *pairs = new_buffer(device, DTYPE_I32, 4, pair);
     struct commands *c = commands_begin(device);
     device_rope_kv(c, args, qkv, at, to, args->yarn_ext > 0 ? NULL : factor, kv);
     device_kv_copy(c, &(struct kv_copy_args){2, block}, pairs, kv);
@@ -236,7 +248,9 @@ static float *run_rope(struct device *device, const struct rope_kv_args *args, c
     struct err err;
     memcpy(all, rotated, n * sizeof *all);
     uint16_t *half = malloc((size_t)(5 * block) * sizeof(float));
-    cr_assert_eq(buffer_read(kv, 0, (size_t)(5 * block), kv_type == DTYPE_F16 ? (void *)half : (void *)(all + n), &err), 0);
+    cr_assert_eq(buffer_read(kv, 0, (size_t)(5 * block),
+                             kv_type == DTYPE_F16 ? (void *)half : (void *)(all + n), &err),
+                 0);
     for (int i = 0; kv_type == DTYPE_F16 && i < 5 * block; i++)
         all[n + (size_t)i] = f16_to_f32(half[i]);
     *count = n + (size_t)(5 * block);
@@ -254,7 +268,8 @@ static void rope_matches(struct device *device, const char *isa)
     for (int i = 0; i < 4; i++) {
         struct rope_kv_args args = {5, 4, 2, 64, i < 2 ? 64 : 40, i % 2, 16, 10000.0f, 1.0f, 0, 0, 0, 1.0f};
         if (i >= 2)
-            args.freq_scale = 0.25f, args.yarn_ext = 1, args.yarn_low = 3, args.yarn_high = 12, args.magnitude = 1.1f;
+            args.freq_scale = 0.25f, args.yarn_ext = 1, args.yarn_low = 3, args.yarn_high = 12,
+            args.magnitude = 1.1f;
         size_t n, m;
         float *got = run_rope(device, &args, x, &n), *want = run_rope(reference, &args, x, &m);
         cr_assert_eq(n, m);
@@ -275,9 +290,11 @@ Test(cpu_operators, unknown_instruction_sets_are_refused)
 {
     struct device *device = NULL;
     struct err err;
-    cr_assert_eq(device_open(&device, &(struct device_options){.name = "cpu", .isa = "sse9"}, &err), ERR_UNSUPPORTED);
+    cr_assert_eq(device_open(&device, &(struct device_options){.name = "cpu", .isa = "sse9"}, &err),
+                 ERR_UNSUPPORTED);
     cr_assert(strstr(err.text, "sse9"));
-    cr_assert_eq(device_open(&device, &(struct device_options){.name = "cpu", .threads = -1}, &err), ERR_INVALID);
+    cr_assert_eq(device_open(&device, &(struct device_options){.name = "cpu", .threads = -1}, &err),
+                 ERR_INVALID);
 }
 
 Test(cpu_operators, idle_bandwidth_and_profile)

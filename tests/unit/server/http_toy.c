@@ -133,14 +133,15 @@ int toy_turns(struct toy *t, int ms)
 {
     bool over = false;
     uv_timer_t tick;
-    int n = 0;
     uv_timer_init(&t->loop, &tick);
     tick.data = &over;
     uv_update_time(&t->loop);
     uv_timer_start(&tick, on_tick, (uint64_t)ms, 0);
-    for (; !over; n++) {
+    int n = 0;
+    do {
         uv_run(&t->loop, UV_RUN_ONCE);
-    }
+        n++;
+    } while (!over);
     uv_close((uv_handle_t *)&tick, NULL);
     uv_run(&t->loop, UV_RUN_NOWAIT);
     return n;
