@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from conftest import Server, post_bytes, read_all, read_until
+from conftest import LONG, Server, post_bytes, read_all, read_until
 
 CHAT = "/v1/chat/completions"
 BODY = json.dumps({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}).encode()
@@ -78,7 +78,7 @@ def test_too_large_a_body_is_refused_at_once(model):
             s.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n".encode())
             assert status(read_until(s, b"}}")) == 413
         answer = server.raw(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode() +
-                            b"1000\r\n" + b"x" * 4096 + b"\r\n0\r\n\r\n", timeout=5)
+                            b"c00\r\n" + b"x" * 3072 + b"\r\n0\r\n\r\n", timeout=5)
         assert status(answer) == 413
         assert server.post(CHAT, BODY)[0] == 200
     finally:
@@ -101,7 +101,7 @@ def test_truncated_body_and_reset_leave_nothing(server):
 
 def test_reset_in_the_middle_of_a_stream(server):
     for _ in range(5):
-        s = server.start_stream()
+        s = server.start_stream(**LONG)
         read_until(s, b"data: ")
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         s.close()
@@ -143,7 +143,7 @@ def test_slow_body_is_read(server):
 
 
 def test_a_reader_that_does_not_read_holds_nobody(server):
-    stuck = [server.start_stream(max_tokens=500) for _ in range(3)]
+    stuck = [server.start_stream(**LONG) for _ in range(3)]
     time.sleep(0.3)
     start = time.monotonic()
     assert server.chat(max_tokens=2)[0] == 200
