@@ -1,6 +1,7 @@
 /* The logger: one write per line, so that lines of several threads never mix. */
 #include "log.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -53,6 +54,9 @@ void log_write(enum log_level level, const char *format, ...)
         if (line[i] == '\n' || line[i] == '\r') line[i] = ' ';
     }
     line[n++] = '\n';
+    /* A pipe whose reader has stalled would block the caller; poll promises room for a whole line. */
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&out, 1, 0) == 0) return;
     ssize_t written = write(STDERR_FILENO, line, n);
     (void)written; /* nowhere to complain */
 }

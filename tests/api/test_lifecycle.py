@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import BACKENDS, HEARTH, Server, events, read_all, read_until
+from conftest import BACKENDS, HEARTH, LONG, Server, events, read_all, read_until
 
 
 @pytest.fixture(params=BACKENDS)
@@ -48,7 +48,7 @@ def test_draining_refuses_new_requests(own):
 
 
 def test_second_signal_ends_at_once(own):
-    with own.start_stream(max_tokens=2000) as s:
+    with own.start_stream(**LONG) as s:
         read_until(s, b"data: ")
         own.process.send_signal(signal.SIGINT)
         time.sleep(0.1)
@@ -66,11 +66,11 @@ def test_sighup_does_not_end_it(own):
 
 def test_leaving_stops_the_work(own):
     """In every phase: streaming, queued, whole answers."""
-    streams = [own.start_stream(max_tokens=2000) for _ in range(2)]
+    streams = [own.start_stream(**LONG) for _ in range(2)]
     for s in streams:
         read_until(s, b"data: ")
-    queued = own.start_stream(max_tokens=2000)
-    whole = own.start_stream(max_tokens=2000, stream=False)
+    queued = own.start_stream(**LONG)
+    whole = own.start_stream(**LONG, stream=False)
     time.sleep(0.1)
     for s in [queued, whole, *streams]:
         s.close()
@@ -79,7 +79,7 @@ def test_leaving_stops_the_work(own):
 
 
 def test_full_queue_is_a_429(own):
-    streams = [own.start_stream(max_tokens=2000) for _ in range(12)]
+    streams = [own.start_stream(**LONG) for _ in range(12)]
     refused = 0
     time.sleep(0.5)
     for _ in range(3):
@@ -224,3 +224,12 @@ def test_clients_come_back_after_a_stop(own):
         assert own.stop() == 0
         s.settimeout(5)
         assert s.recv(10) == b""
+
+
+def test_a_log_that_nobody_reads_holds_nobody(own):
+    """Standard error is a pipe here, and nobody empties it."""
+    with own.socket() as s:
+        for _ in range(3000):
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n{")
+            assert b" 400 " in read_until(s, b"}}")
+    assert len(own.read_log()) > 60_000, "the log must have been full"

@@ -1,31 +1,8 @@
 """The real models against an independent float32 implementation: token ids, rendered templates,
-log-probabilities and greedy choices. Needs HEARTH (the binary) and HEARTH_MODELS (a folder with
-NAME.gguf, or catalogue names where unset)."""
-import json
-import math
-import os
-import subprocess
-from pathlib import Path
-
+log-probabilities and greedy choices. HEARTH is the binary; it knows the models by name."""
 import pytest
 
-HEARTH = os.environ["HEARTH"]
-DATA = Path(__file__).parent / "data"
-MODELS = ["qwen2.5-coder-0.5b", "smollm2-135m"]
-
-
-def golden(model, kind):
-    return [json.loads(line) for line in (DATA / f"{model}.{kind}.jsonl").open()]
-
-
-def hearth(command, model, rows, *options):
-    """Runs a JSON-lines subcommand; one answer per row."""
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    done = subprocess.run([HEARTH, command, "-m", model, *options], input=lines, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(answers) == len(rows)
-    return answers
+from reference import MODELS, compare, golden, hearth
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -44,16 +21,6 @@ def test_chat(model):
     assert hearth("render", model, inputs, "--ids") == [row["ids"] for row in rows]
 
 
-def rest(logprobs):
-    return max(1e-12, 1 - sum(math.exp(x) for x in logprobs))
-
-
-def divergence(p, q):
-    """KL(p || q) over the given tokens, everything else as one."""
-    kl = sum(math.exp(a) * (a - b) for a, b in zip(p, q))
-    return kl + rest(p) * (math.log(rest(p)) - math.log(rest(q)))
-
-
 #          device       difference of the next token's log-probability, KL, top-1 agreement
 BOUNDS = {("cpu", "qwen2.5-coder-0.5b"): (0.045, 0.003, 0.97),
           ("cpu", "smollm2-135m"): (0.05, 0.003, 0.97),
@@ -67,20 +34,12 @@ def test_logprobs(model, device):
     rows = golden(model, "logprobs")
     inputs = [{"ids": row["ids"], "want": [p["top_ids"] for p in row["positions"]]} for row in rows]
     answers = hearth("logprobs", model, inputs, "--top", "1", "--device", device)
-    difference, kl, same = [], [], []
-    for row, answer in zip(rows, answers):
-        assert answer["logprobs"][0] is None
-        for i, position in enumerate(row["positions"]):
-            kl.append(divergence(position["top_logprobs"], answer["want_logprobs"][i]))
-            same.append(answer["top_ids"][i][0] == position["top_ids"][0])
-            if i + 1 < len(row["ids"]):
-                difference.append(abs(answer["logprobs"][i + 1] - position["next_logprob"]))
-    mean = lambda values: sum(values) / len(values)
-    print(f"\n{model} on {device}: {len(kl)} positions, next-token log-probability differs by {mean(difference):.4f} "
-          f"nat, KL {mean(kl):.5f}, top-1 agreement {100 * mean(same):.1f} %")
-    assert mean(difference) <= BOUNDS[device, model][0]
-    assert mean(kl) <= BOUNDS[device, model][1]
-    assert mean(same) >= BOUNDS[device, model][2]
+    difference, kl, same = compare(rows, answers)
+    print(f"\n{model} on {device}: next-token log-probability differs by {difference:.4f} nat, KL {kl:.5f}, "
+          f"top-1 agreement {100 * same:.1f} %")
+    assert difference <= BOUNDS[device, model][0]
+    assert kl <= BOUNDS[device, model][1]
+    assert same >= BOUNDS[device, model][2]
 
 
 @pytest.mark.parametrize("model", MODELS)
