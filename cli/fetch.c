@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -31,6 +32,21 @@ static int lock_model(const struct catalogue_model *model, const char *directory
     }
     *out = lock;
     return 0;
+}
+
+static void end_now(int number)
+{
+    _exit(128 + number);
+}
+
+/* The first process of a container has no default actions: without handlers, neither Ctrl-C nor a stop
+ * would end a long download. What is there already is kept for the next start. */
+static void end_on_signals(void)
+{
+    if (getpid() != 1)
+        return;
+    signal(SIGINT, end_now);
+    signal(SIGTERM, end_now);
 }
 
 static int try_sources(const struct catalogue_model *model, const struct fetch_options *options,
@@ -72,6 +88,7 @@ int fetch_model(const struct catalogue_model *model, const struct fetch_options 
         return status;
     *path = cache_find(model, options->directory); /* another process may have fetched it meanwhile */
     if (!*path) {
+        end_on_signals();
         status = try_sources(model, options, e);
         if (status == 0)
             *path = cache_find(model, options->directory);

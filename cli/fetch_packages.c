@@ -13,6 +13,8 @@
 static int run(const char *const *argv, const char *what, struct err *e)
 {
     int exit_status, status = process_run(argv, PROCESS_SHOW, &exit_status, e);
+    if (status == ERR_NOT_FOUND)
+        return err_set(e, status, "%s: Python packages need %s with pip, which is missing", what, argv[0]);
     if (status < 0)
         return status;
     return exit_status == 0 ? 0

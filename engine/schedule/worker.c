@@ -148,20 +148,23 @@ static bool step(struct worker *w, double *deadline)
     return worked;
 }
 
-/* Holds the mutex, but not while requests come in. What others asked for reaches the runners. */
+/* Holds the mutex, but not while requests come in. What others asked for reaches the runners, and only
+ * once every live request has: a runner must not cancel what it does not have yet. */
 static void take_in(struct worker *w)
 {
     double now = clock_seconds();
-    struct request *in = w->inbox;
-    w->inbox = w->inbox_last = NULL;
-    pthread_mutex_unlock(&w->mutex);
-    while (in) {
-        struct request *q = in;
-        in = q->next;
-        atomic_fetch_sub_explicit(&w->unstarted, 1, memory_order_relaxed);
-        runner_add(q->runner, q, now, &w->events);
+    while (w->inbox) {
+        struct request *in = w->inbox;
+        w->inbox = w->inbox_last = NULL;
+        pthread_mutex_unlock(&w->mutex);
+        while (in) {
+            struct request *q = in;
+            in = q->next;
+            atomic_fetch_sub_explicit(&w->unstarted, 1, memory_order_relaxed);
+            runner_add(q->runner, q, now, &w->events);
+        }
+        pthread_mutex_lock(&w->mutex);
     }
-    pthread_mutex_lock(&w->mutex);
     for (struct request *q = w->asked ? w->live : NULL; q; q = q->live_next) {
         if (q->cancel_asked && !q->over) {
             runner_cancel(q, now, &w->events);

@@ -42,22 +42,24 @@ static size_t aligned(size_t bytes)
     return (bytes + 63) & ~(size_t)63;
 }
 
+/* The next `bytes` of `memory`, which is NULL where only the size is asked for. */
+static void *place(unsigned char *memory, size_t *at, size_t bytes)
+{
+    void *here = memory ? memory + *at : NULL;
+    *at += aligned(bytes);
+    return here;
+}
+
 /* Lays the activation's arrays out from `memory` on; returns the bytes they take. */
 static size_t place_activation(struct activation *a, bool wide, unsigned char *memory)
 {
     size_t cells = (size_t)a->rows * (size_t)a->blocks, at = 0;
-    a->row_scale = (float *)(void *)(memory + at);
-    at += aligned((size_t)a->rows * sizeof *a->row_scale);
-    a->q = memory + at;
-    at += aligned(cells * ACTIVATION_BYTES);
-    a->wide = wide ? (int16_t *)(void *)(memory + at) : NULL;
-    at += wide ? aligned(cells * WIDE_ELEMENTS * sizeof *a->wide) : 0;
-    for (int s = 0; s < SEGMENTS; s++) {
-        if (!a->packing[s])
-            continue;
-        a->extra[s] = (uint32_t *)(void *)(memory + at);
-        at += aligned(cells * (size_t)extra_words(a->packing[s]) * sizeof *a->extra[s]);
-    }
+    a->row_scale = place(memory, &at, (size_t)a->rows * sizeof *a->row_scale);
+    a->q = place(memory, &at, cells * ACTIVATION_BYTES);
+    a->wide = wide ? place(memory, &at, cells * WIDE_ELEMENTS * sizeof *a->wide) : NULL;
+    for (int s = 0; s < SEGMENTS; s++)
+        if (a->packing[s])
+            a->extra[s] = place(memory, &at, cells * (size_t)extra_words(a->packing[s]) * sizeof *a->extra[s]);
     return at;
 }
 

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #define FIRST_BODY_BYTES ((size_t)4096)
+#define DROPPED_BYTES ((size_t)1 << 20) /* of a body that is too large, whatever the limit */
 
 struct header_scan {
     int lengths, encodings, hosts;
@@ -176,7 +177,7 @@ static int body_append(struct http_request *r, const char *data, size_t size)
 }
 
 /* No answer can be queued between header and end, so what is too much is read and dropped, as much
- * again as is allowed; then the connection closes. */
+ * again as is allowed and a little more; then the connection closes. */
 static enum MHD_Result body_piece(struct http_request *r, const char *data, size_t *size)
 {
     struct http_server *s = r->conn->server;
@@ -187,7 +188,7 @@ static enum MHD_Result body_piece(struct http_request *r, const char *data, size
     if (r->body_status) {
         body_drop(r);
         r->body_dropped += *size;
-        if (r->body_dropped > s->options.max_body) {
+        if (r->body_dropped > s->options.max_body + DROPPED_BYTES) {
             return MHD_NO;
         }
     }

@@ -17,6 +17,7 @@ import pytest
 
 HEARTH = os.environ["HEARTH"]
 MODEL = os.environ.get("HEARTH_TEST_MODEL", "tiny")
+LONG = {"max_tokens": 7000, "ignore_eos": True}  # a stream that outlasts what a test does to it
 BACKENDS = ["epoll", "select"] if hasattr(__import__("select"), "epoll") else ["select"]
 
 
@@ -173,7 +174,9 @@ def model(tmp_path_factory):
     if MODEL != "tiny":
         return MODEL
     path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    subprocess.run([os.environ["TINY_MODEL"], str(path)], check=True)
+    # Wide enough for every type of weights, and room for a LONG stream.
+    subprocess.run([os.environ["TINY_MODEL"], str(path), "--context", "8192", "--width", "256", "--ff", "512",
+                    "--mixed"], check=True)
     return str(path)
 
 

@@ -103,7 +103,7 @@ Test(options, bad_flags)
 {
     expect_refused(COMMAND_SERVE, "--prot", "1", "--prot");
     expect_refused(COMMAND_SERVE, "--port", NULL, "a value must follow");
-    expect_refused(COMMAND_SERVE, "--port", "0", "outside 1..65535");
+    expect_refused(COMMAND_SERVE, "--port", "65536", "outside 0..65535");
     expect_refused(COMMAND_SERVE, "--port", "80x", "'80x' is not a whole number");
     expect_refused(COMMAND_SERVE, "--port", "", "is not a whole number");
     expect_refused(COMMAND_SERVE, "--port", "99999999999999999999", "is not a whole number");
