@@ -66,6 +66,7 @@ void conn_closed(struct conn *c)
         c->all_next->all_prev = c->all_prev;
     }
     s->n_conns--;
+    s->n_cut -= c->cut;
     int unread = 0;
     if (!c->cut && (c->linger || (ioctl(c->fd, FIONREAD, &unread) == 0 && unread > 0))) {
         linger_start(s, c->fd);
@@ -213,6 +214,7 @@ void conn_on_deadline(uv_timer_t *timer)
 void conn_cut(struct conn *c)
 {
     conn_list_move(c, NULL);
+    c->server->n_cut += !c->cut;
     c->cut = true;
     shutdown(c->fd, SHUT_RDWR);
     if (c->request) {

@@ -73,7 +73,7 @@ struct http_server {
     uint64_t warned;         /* ms, the last warning about accepting */
     int open_handles;
     struct conn *conns, *arriving;    /* all; the one between accept and NOTIFY_STARTED */
-    int n_conns;
+    int n_conns, n_cut;
     struct conn_list header, sending;       /* each with its deadline */
     struct conn_list body, stalled;         /* inside a body: a moment since its last bytes, and longer */
     struct conn_list resting, idle;         /* between requests: likewise */

@@ -11,8 +11,8 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
 
+import psutil
 import pytest
 
 HEARTH = os.environ["HEARTH"]
@@ -104,11 +104,16 @@ class Server:
         return s
 
     def cpu_seconds(self):
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
+    def loop_seconds(self):
+        """Processor time of the main thread alone, which runs the event loop."""
+        main = next(t for t in psutil.Process(self.process.pid).threads() if t.id == self.process.pid)
+        return main.user_time + main.system_time
 
     def descriptors(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return psutil.Process(self.process.pid).num_fds()
 
     def settled(self, seconds=10):
         """True once the server uses next to no processor time."""

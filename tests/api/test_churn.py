@@ -5,7 +5,8 @@ import os
 import random
 import threading
 import time
-from pathlib import Path
+
+import psutil
 
 from conftest import Server, events
 
@@ -14,8 +15,7 @@ CLIENTS = 6
 
 
 def resident(server):
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) * 1024
+    return psutil.Process(server.process.pid).memory_info().rss
 
 
 def requests():

@@ -125,9 +125,11 @@ def test_bad_model_file(tmp_path, content, word):
 
 def test_few_descriptors(model):
     """Out of descriptors: the server goes on with those it has."""
+    resource = pytest.importorskip("resource")
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("no prlimit here")
     server = Server(model, env={}, wait=True)
     try:
-        import resource
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (server.descriptors() + 8, server.descriptors() + 8))
         clients = []
         for _ in range(30):
@@ -212,6 +214,8 @@ def test_mixed_load_ends_clean(own):
 
 def test_children_get_no_descriptors(own):
     """Nothing is inheritable: every descriptor but the standard ones closes on exec."""
+    if not os.path.exists("/proc/self/fdinfo"):
+        pytest.skip("no /proc here")
     for fd in os.listdir(f"/proc/{own.process.pid}/fdinfo"):
         if int(fd) > 2:
             try:
@@ -236,3 +240,28 @@ def test_a_log_that_nobody_reads_holds_nobody(own):
             s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n{")
             assert b" 400 " in read_until(s, b"}}")
     assert len(own.read_log()) > 60_000, "the log must have been full"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_waiting_streams_cost_nothing(model, backend):
+    """512 clients of the event stream that have nothing to read; comments keep them alive."""
+    server = Server(model, "--poll-backend", backend, "--parallel", "1", "--queue", "600")
+    streams = []
+    try:
+        streams = [server.start_stream(**LONG) for _ in range(512)]
+        read_until(streams[0], b"data: ")
+        streams[0].close()  # the next one is running now, its tokens unread
+        time.sleep(0.5)
+        before = server.loop_seconds()
+        time.sleep(2)
+        assert server.loop_seconds() - before < 0.3
+        streams[-1].settimeout(20)
+        head = read_until(streams[-1], b":\n\n")
+        assert b" 200 " in head and b"text/event-stream" in head and b"data: " not in head
+        assert server.get("/health")[0] == 200
+    finally:
+        for s in streams:
+            s.close()
+        assert server.settled(20)
+        assert server.descriptors() < 40, "every connection is closed"
+        assert server.stop() == 0
