@@ -210,7 +210,8 @@ static void project(const struct forward *f, struct commands *c, int rows, int l
     const struct hyperparameters *hp = &f->w->hp;
     const struct layer *w = &f->w->layers[l];
     int kv_width = hp->n_kv_heads * hp->head_dim;
-    struct matmul_args qkv = {.rows = rows, .in = hp->width, .out = {f->q_width, kv_width, kv_width}, .precise = 1};
+    struct matmul_args qkv = {
+        .rows = rows, .in = hp->width, .out = {f->q_width, kv_width, kv_width}, .precise = 1};
     struct rope_kv_args rope = {
         .rows = rows, .n_heads = hp->n_heads, .n_kv_heads = hp->n_kv_heads, .head_dim = hp->head_dim,
         .rope_dim = hp->rope_dim, .style = hp->rope_style, .block_tokens = f->options.block_tokens,

@@ -203,7 +203,9 @@ static void run_panel(const struct plan *p, int s, size_t first, size_t last, in
         }
         for (int g = from; g < to; g++) {
             int row = group_start(p->rows, groups, g), T = group_start(p->rows, groups, g + 1) - row;
-            struct dot a = {.blocks = n, .next_values = PANEL_BLOCKS * (size_t)d->panel_block, .next_floats = 2 * scales};
+            struct dot a = {.blocks = n,
+                            .next_values = PANEL_BLOCKS * (size_t)d->panel_block,
+                            .next_floats = 2 * scales};
             for (int i = 0, together; i < tiles; i += together) {
                 together = tiles - i < d->tiles ? 1 : d->tiles;
                 a.weights = panel[i].values;

@@ -141,33 +141,39 @@ static int scale_of(const float *x, float per_step)
     return steps < 32766.0f ? (int)steps + 1 : 32767;
 }
 
-void NAME(quantise)(const struct activation *a, const float *input, int group)
+/* In two passes the second stores the first one's rounding errors, behind all blocks of the group. */
+static void quantise_block(const struct activation *a, const float *x, float unit, float per_step, int T,
+                           int t, size_t at)
+{
+    int scale = scale_of(x, per_step), blocks = a->columns / BLOCK;
+    float step = unit * (float)scale;
+    int8_t q[BLOCK];
+    round_block(x, 1.0f / step, q);
+    put_block(a, q, scale, T, t, at);
+    if (a->blocks == blocks)
+        return;
+    float rest[BLOCK]; /* at most step / 2 each */
+    for (int i = 0; i < BLOCK; i++)
+        rest[i] = x[i] - step * (float)q[i];
+    int finer = (scale + 253) / 254;
+    round_block(rest, 1.0f / (unit * (float)finer), q);
+    put_block(a, q, finer, T, t, at + (size_t)blocks * (size_t)T);
+}
+
+void NAME(quantise)(const struct activation *a, const float *x, int group)
 {
     int first = group_start(a->rows, a->groups, group),
         T = group_start(a->rows, a->groups, group + 1) - first;
     for (int t = 0; t < T; t++) {
-        const float *row = input + (size_t)(first + t) * (size_t)a->columns;
+        const float *row = x + (size_t)(first + t) * (size_t)a->columns;
         float unit = peak_of(row, a->columns) / 127.0f / 32767.0f;
         unit = unit >= 0x1p-120f && unit < 0x1p120f ? unit : 0x1p-120f; /* zero, or not a number */
         float per_step = 1.0f / (127.0f * unit);
         a->row_scale[first + t] = unit;
         int blocks = a->columns / BLOCK;
         for (int b = 0; b < blocks; b++) {
-            const float *x = row + (size_t)b * BLOCK;
             size_t at = (size_t)first * (size_t)a->blocks + (size_t)b * (size_t)T;
-            int scale = scale_of(x, per_step);
-            float step = unit * (float)scale;
-            int8_t q[BLOCK];
-            round_block(x, 1.0f / step, q);
-            put_block(a, q, scale, T, t, at);
-            if (a->blocks == blocks)
-                continue;
-            float rest[BLOCK]; /* at most step / 2 each */
-            for (int i = 0; i < BLOCK; i++)
-                rest[i] = x[i] - step * (float)q[i];
-            int finer = (scale + 253) / 254;
-            round_block(rest, 1.0f / (unit * (float)finer), q);
-            put_block(a, q, finer, T, t, at + (size_t)blocks * (size_t)T);
+            quantise_block(a, row + (size_t)b * BLOCK, unit, per_step, T, t, at);
         }
     }
 }
