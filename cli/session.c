@@ -48,7 +48,9 @@ void session_engine_options(const struct options *o, struct engine_options *out)
     *out = (struct engine_options){
         .device = option_text(o, OPTION_DEVICE),
         .isa = option_text(o, OPTION_ISA),
+        .activations = option_text(o, OPTION_ACTIVATIONS),
         .threads = (int)option_integer(o, OPTION_THREADS),
+        .unchecked = option_text(o, OPTION_CHECK) && !strcmp(option_text(o, OPTION_CHECK), "off"),
         .parallel = (int)option_integer(o, OPTION_PARALLEL),
         .queue = (int)option_integer(o, OPTION_QUEUE),
     };

@@ -19,6 +19,26 @@ static int choose(const char *name, int value, int fallback, int max, int *out, 
     return 0;
 }
 
+int engine_choose_activations(const char *name, enum activations *out, struct err *err)
+{
+    static const char *const names[] = {[ACTIVATIONS_AUTO] = "auto", [ACTIVATIONS_F32] = "f32",
+                                        [ACTIVATIONS_INT8] = "int8"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (name && strcmp(name, names[i]) != 0) continue;
+        *out = (enum activations)i;
+        return 0;
+    }
+    return err_set(err, ERR_INVALID, "no activations \"%s\": auto, f32 or int8", name);
+}
+
+static void log_device(const struct worker *w, const char *asked)
+{
+    const struct device_info *info = worker_device(w);
+    log_info("device: %s (%s), %s%s%s%s", info->name, info->description,
+             strcmp(asked, "auto") == 0 ? "the best found" : "as asked for", info->passed_over[0] ? " (" : "",
+             info->passed_over, info->passed_over[0] ? ")" : "");
+}
+
 int engine_open(struct engine **out, const struct engine_options *options, struct err *err)
 {
     *out = NULL;
@@ -32,17 +52,23 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
                     &e->options.step_tokens, err);
     }
     if (!rc) rc = choose("context", options->context, 0, CONTEXT_MAX, &e->options.context, err);
+    if (!rc) {
+        rc = choose("steps in flight", options->in_flight, 0, FORWARD_IN_FLIGHT, &e->options.in_flight, err);
+    }
+    enum activations activations = ACTIVATIONS_AUTO;
+    if (!rc) rc = engine_choose_activations(options->activations, &activations, err);
     if (rc) goto fail;
     struct worker_options worker = {
         .device = {.name = options->device ? options->device : "auto", .threads = options->threads,
-                   .isa = options->isa},
+                   .isa = options->isa, .activations = activations},
         .capacity = e->options.parallel + e->options.queue,
         .wake = options->wake,
         .wake_user = options->wake_user,
     };
     rc = worker_create(&e->worker, &worker, err);
     if (rc) goto fail;
-    e->options.device = e->options.isa = NULL;
+    log_device(e->worker, worker.device.name);
+    e->options.device = e->options.isa = e->options.activations = NULL;
     *out = e;
     return 0;
 
@@ -118,7 +144,8 @@ int engine_load(struct engine *e, const char *path, const struct model_options *
         .options = {.gguf = m->gguf, .tokenizer = m->tokenizer, .real = real,
                     .n_real = (int)tokenizer_size(m->tokenizer), .end_ids = end_ids, .n_end_ids = n_end_ids,
                     .parallel = e->options.parallel, .step_tokens = e->options.step_tokens,
-                    .kv_tokens = e->options.context, .context = context},
+                    .in_flight = e->options.in_flight, .kv_tokens = e->options.context, .context = context,
+                    .unchecked = e->options.unchecked},
     };
     rc = worker_call(e->worker, load_runner, &l, err);
     if (rc) goto done;

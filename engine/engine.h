@@ -23,9 +23,12 @@ struct model;
 /* ---- runtime ---- */
 
 struct engine_options {
-    const char *device;  /* "auto", "cpu", "reference"; NULL: "auto" */
+    const char *device;  /* a name of kernels/device.h; NULL: "auto" */
     const char *isa;     /* NULL, or an instruction set to force (kernels/device.h) */
+    const char *activations; /* "f32", "int8": of matmuls of few rows on a GPU; NULL or "auto": its choice */
     int threads;         /* 0: physical cores */
+    int in_flight;       /* steps under way at once, 1 or 2; 0: two where the device runs beside the host */
+    bool unchecked;      /* serve from a GPU without the short check when a model is loaded */
     int parallel;        /* sequences that may run at once; 0: 8 */
     int queue;           /* requests that may wait; 0: 256 */
     int context;         /* tokens of KV cache for all sequences together; 0: chosen from the
@@ -223,6 +226,7 @@ struct engine_status {
     int running, waiting;       /* sequences; requests */
     int kv_blocks, kv_blocks_used;
     uint64_t requests, prompt_tokens, completion_tokens, cancelled;
+    uint64_t steps_ahead;       /* steps that were queued before their predecessor had ended */
     double step_seconds;        /* age of the step in progress, 0 when idle */
     const char *device;         /* description */
 };
@@ -247,5 +251,37 @@ struct engine_bench_result {
 };
 int engine_bench_run(struct engine *, struct model *, const struct engine_bench *,
                      struct engine_bench_result *, struct err *) WARN_UNUSED;
+
+/* ---- checking (for `check`) ---- */
+
+/* One stage of one pass, compared with the reference device. Errors are relative to the root mean square of
+ * the reference's row; the largest of all layers. */
+struct engine_check_row {
+    const char *pass, *stage;
+    int compared;             /* results */
+    int worst_layer;          /* -1: outside the layers */
+    double max, max_bound, rms, rms_bound;
+    bool ok;
+};
+struct engine_check_result {
+    bool ok;
+    char failure[320];        /* the first divergence: "layer 3, attention: max 0.8, bound 0.01" */
+    char device[32], description[128];
+    int prompt_tokens;
+    int tokens, agreed, close; /* greedy ones; close: another token, below the margin */
+    double margin;            /* of the reference's best logit, from which on tokens must agree */
+};
+struct engine_check {
+    const char *path;         /* a GGUF file */
+    const char *prompt;       /* NULL: a text of its own */
+    int tokens;               /* greedy tokens after it */
+    /* Called as soon as a stage is compared; device and prompt_tokens of the result are set. May be NULL. */
+    void (*row)(void *user, const struct engine_check_result *, const struct engine_check_row *);
+    void *user;
+};
+/* Runs the prompt and the tokens through the options' device and the reference device, on the calling
+ * thread. 0: compared, out->ok tells; else it could not run. */
+int engine_check(const struct engine_options *, const struct engine_check *, struct engine_check_result *out,
+                 struct err *) WARN_UNUSED;
 
 #endif

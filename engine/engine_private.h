@@ -9,7 +9,7 @@
 #define CONTEXT_MAX (1 << 24) /* tokens; keeps every product of sizes in range */
 
 struct engine {
-    struct engine_options options; /* device and isa: only while opening */
+    struct engine_options options; /* its texts: only while opening */
     struct worker *worker;
     struct model *models;          /* by `next`, owned */
 };
@@ -27,6 +27,9 @@ struct model {
     int32_t fim_prefix, fim_suffix, fim_middle; /* -1: none */
     char *bos, *eos;               /* their texts, "" for none */
 };
+
+/* "f32", "int8"; NULL: auto. */
+int engine_choose_activations(const char *name, enum activations *out, struct err *err) WARN_UNUSED;
 
 /* What a file's metadata say, beside the tensors. */
 int model_read_tokenizer(struct model *, struct err *) WARN_UNUSED;

@@ -17,19 +17,37 @@ struct command {
         struct swiglu_args swiglu;
         struct gather_args gather;
         struct kv_copy_args kv_copy;
+        struct sample_args sample;
     } args;
     struct buffer *buffer[OPERATOR_MAX_BUFFERS]; /* in the order of kernels.def; NULL where optional */
+    /* A copy (device_upload, device_download) has op OPERATOR_COUNT and buffer[0] alone. */
+    enum { COPY_NONE, COPY_IN, COPY_OUT } copy;
+    size_t first, count; /* elements of a copy */
+    void *host;          /* COPY_IN: the recorder's own copy; COPY_OUT: the caller's memory */
+    int layer;
+    const char *stage;
 };
+
+/* How operator `op` uses its operand `i`; ACCESS_NONE beyond the last. */
+enum access { ACCESS_NONE, ACCESS_IN, ACCESS_OUT, ACCESS_INOUT, ACCESS_OPT, ACCESS_WEIGHT, ACCESS_OPTWEIGHT,
+              ACCESS_KVIN, ACCESS_KVOUT };
+enum access operand_access(enum operator op, int i);
+const char *operand_name(enum operator op, int i);
 
 struct buffer {
     struct device *device;
+    struct buffer *parent; /* of a view; then memory is the parent's */
     enum dtype dtype;
     size_t count;         /* elements */
-    size_t bytes;         /* of device memory */
+    size_t first;         /* of a view: its first element in the parent */
+    size_t bytes;         /* of device memory; 0 for a view */
     size_t rows, columns; /* of a weight; 0 otherwise */
-    bool in_flight;       /* recorded or submitted commands touch it */
+    size_t views;         /* alive */
+    bool scratch;         /* lives within one submit */
     bool copied;          /* a weight whose source is no longer read */
-    void *memory;         /* the backend's: plain memory of `count` elements, or a packed weight */
+    void *memory;         /* the backend's. CPU devices: plain memory, of a view where it begins; a packed weight */
+    size_t offset;        /* GPU devices: bytes into memory where this buffer begins (a view's is the sum) */
+    unsigned layout;      /* GPU devices: enum gpu_weight of a weight */
 };
 
 /* Every function runs on the device's owning thread. Operands are already checked. */
@@ -39,10 +57,14 @@ struct backend {
     int (*alloc)(struct buffer *, struct err *);                              /* zeroed; sets memory, bytes */
     int (*weight)(struct buffer *, const void *data, unsigned use, struct err *); /* sets memory, bytes, copied */
     void (*free)(struct buffer *);
-    void (*read)(struct buffer *, size_t first, size_t count, void *out);
-    void (*write)(struct buffer *, size_t first, size_t count, const void *in);
-    int (*submit)(struct device *, const struct command *, int n, struct err *);
-    int (*wait)(struct device *, struct err *);
+    int (*read)(struct buffer *, size_t first, size_t count, void *out, struct err *);
+    int (*write)(struct buffer *, size_t first, size_t count, const void *in, struct err *);
+    /* Views: sets memory and offset from the parent's. */
+    void (*view)(struct buffer *);
+    /* Queues or runs the commands. *ticket names them to wait. whole: see commands_run. The list stays
+     * unchanged until that wait. */
+    int (*submit)(struct device *, const struct command *, int n, bool whole, uint64_t *ticket, struct err *);
+    int (*wait)(struct device *, uint64_t ticket, struct err *);
     void (*idle)(struct device *);
     double (*bandwidth)(struct device *, size_t bytes);
     void (*profile)(struct device *, double *seconds);
@@ -51,7 +73,7 @@ struct backend {
 struct device {
     const struct backend *backend;
     struct device_info info;
-    struct commands *commands;
+    struct commands *commands[COMMANDS_IN_FLIGHT];
     size_t buffers; /* alive */
     void *state;    /* the backend's */
 };
@@ -64,6 +86,11 @@ float f16_to_f32(uint16_t);
 uint16_t f32_to_f16(float); /* round to nearest even */
 
 /* cos and sin of each rotated pair of a position, magnitude applied: cs[rope_dim/2][2]. */
-void rope_angles(const struct rope_kv_args *, int position, const float *factors, float *cs);
+void rope_angles(const struct rope_kv_args *, int position, const float *frequency, float *cs);
+
+/* The sample operator on the host: logits, allowed, parameters and ids as in kernels.def. `scratch` holds
+ * 2 * vocab floats. Used by the CPU devices. */
+void sample_rows(const struct sample_args *, const float *logits, const int32_t *allowed, const int32_t *parameters,
+                 int32_t *ids, float *scratch);
 
 #endif

@@ -1,11 +1,12 @@
 /* A device: memory with element types, and commands over it. All that engine/ knows of kernels/.
  *
  * One thread owns a device and everything made from it (design: the worker); no call here is
- * thread-safe. Commands are recorded, then submitted, then waited for; between recording a
- * command and the end of that wait the buffers it touches are in flight, and buffer_read and
- * buffer_write refuse them with ERR_IN_FLIGHT. No function gives out a pointer to device
- * memory. Element types and sizes of every operand are checked when a command is recorded;
- * the first failure makes commands_submit fail with the operator's and the buffer's name. */
+ * thread-safe. Commands are recorded, then submitted, then waited for; between recording a command
+ * and the end of that wait the byte ranges it touches are in flight: buffer_read refuses what it
+ * writes, buffer_write what it reads or writes, with ERR_IN_FLIGHT. Copies in and out that must not
+ * wait are commands themselves (device_upload, device_download). No function gives out a pointer to
+ * device memory. Element types and sizes of every operand are checked when a command is recorded; the
+ * first failure makes commands_submit fail with the operator's and the buffer's name. */
 #ifndef HEARTH_DEVICE_H
 #define HEARTH_DEVICE_H
 
@@ -40,10 +41,19 @@ struct device;
 struct buffer;
 struct commands;
 
+enum activations { ACTIVATIONS_AUTO, ACTIVATIONS_F32, ACTIVATIONS_INT8 };
+
 struct device_options {
-    const char *name; /* "auto", "cpu" (tuned, int8 activations), "reference" (plain C, f32 activations) */
+    const char *name; /* "auto", "cpu" (tuned, int8 activations), "reference" (plain C, f32 activations),
+                       * "cuda" or "cuda:N", "metal", "emulator" (the GPU kernels, run and checked on the CPU:
+                       * HEARTH_EMULATOR=unified lets it use weights in place, as Metal does;
+                       * HEARTH_EMULATOR_RACES=0 leaves out the search for races, which halves its speed) */
     int threads;      /* compute threads of a CPU device; 0: physical cores, cgroup limits respected */
     const char *isa;  /* NULL: the best found; else "avx512vnni", "avx2", "neon", "scalar": a lower one forced */
+    enum activations activations; /* of matmuls of few rows on a GPU. AUTO: F32 on every GPU */
+    /* The reference device alone: imitates another device's roundings, for comparisons. */
+    enum dtype kv_type; /* F16 or F32; 0 (F32) by default */
+    int int8_rows;      /* matmuls of up to this many rows quantise x to int8 per 32 elements */
 };
 
 /* Opens a device; *out is the caller's, freed by device_close after all its buffers.
@@ -54,8 +64,14 @@ void device_close(struct device *); /* NULL is fine */
 struct device_info {
     char name[32];        /* "cpu" */
     char description[128]; /* "AVX-512 VNNI, 2 threads" */
+    char passed_over[192]; /* of "auto": why it is not one of those that go before; "" where none does */
     int threads;
     enum dtype kv_type;   /* element type of KV buffers here */
+    int int8_rows;        /* matmuls of up to this many rows see x as int8 per 32 elements (d = max|x| / 127,
+                           * nearest even); 0: never. The CPU device has its own scheme and says 0 */
+    bool queued;          /* runs beside the host: steps may be queued before their predecessors end */
+    bool gpu;             /* worth a check before it is served from */
+    size_t memory;        /* bytes of its own that it may use; 0: the host's memory */
 };
 const struct device_info *device_info(const struct device *);
 
@@ -69,6 +85,14 @@ double device_read_bandwidth(struct device *, size_t bytes);
 
 /* A zeroed buffer of `count` elements. *out is the caller's (buffer_free). ERR_NOMEM. */
 int buffer_create(struct device *, enum dtype, size_t count, struct buffer **out, struct err *) WARN_UNUSED;
+
+/* The same for values that live only within one submit: what one submit leaves there, the next must
+ * not read. A device may then skip writing what nobody reads. */
+int buffer_create_scratch(struct device *, enum dtype, size_t count, struct buffer **out, struct err *) WARN_UNUSED;
+
+/* Elements [first, first+count) of `parent` as a buffer: the same memory, in flight together. *out is
+ * the caller's and freed before the parent. */
+int buffer_view(struct buffer *parent, size_t first, size_t count, struct buffer **out, struct err *) WARN_UNUSED;
 
 /* A weight matrix [rows][columns] of GGUF data at `data`, which stays valid and unchanged as
  * long as the buffer lives (a mapped file) but may be given back to the system once
@@ -84,18 +108,31 @@ enum dtype buffer_dtype(const struct buffer *);
 size_t buffer_count(const struct buffer *); /* elements */
 size_t buffer_bytes(const struct buffer *); /* what it takes of the device's memory */
 
-/* Copies elements [first, first+count) out of or into a buffer that is no weight.
- * ERR_IN_FLIGHT while commands touch the buffer; ERR_INVALID beyond the end. */
+/* Copies elements [first, first+count) out of or into a buffer that is no weight, at once.
+ * ERR_IN_FLIGHT while commands touch that range (see above); ERR_INVALID beyond the end. */
 int buffer_read(struct buffer *, size_t first, size_t count, void *out, struct err *) WARN_UNUSED;
 int buffer_write(struct buffer *, size_t first, size_t count, const void *in, struct err *) WARN_UNUSED;
 
-/* Recording. One struct commands per step: commands_begin empties and returns the device's own
- * recorder (never NULL), the encoders below append to it. */
+/* Recording. commands_begin returns an empty recorder of the device's (never NULL; at most
+ * COMMANDS_IN_FLIGHT are recorded or submitted at a time), the encoders below append to it. */
+#define COMMANDS_IN_FLIGHT 3
 struct commands *commands_begin(struct device *);
-/* Starts everything recorded, in order, each command seeing the results of those before it. */
+/* Starts everything recorded, in order, each command seeing the results of those before it, also of
+ * recorders submitted earlier. After a failure the recorder is free again and nothing runs. */
 int commands_submit(struct commands *, struct err *) WARN_UNUSED;
-/* Waits for the end of what was submitted; its buffers are then free again. */
+/* Waits for the end of what was submitted; its ranges and the recorder are then free again. Recorders
+ * are waited for in the order they were submitted. */
 int commands_wait(struct commands *, struct err *) WARN_UNUSED;
+/* Gives back a recorder that was not submitted. */
+void commands_drop(struct commands *);
+
+/* Copies in and out as commands. Upload: `data` is copied before it returns. Download: `out` is filled
+ * when commands_wait returns and stays valid until then. */
+void device_upload(struct commands *, struct buffer *, size_t first, size_t count, const void *data);
+void device_download(struct commands *, struct buffer *, size_t first, size_t count, void *out);
+
+/* Names what is recorded next, for messages, profiles and `hearth check`. `stage` is a literal. */
+void commands_stage(struct commands *, int layer, const char *stage);
 
 /* The operators. device_NAME(commands, args, buffers…) for each line of kernels.def, for example
  *   void device_rms_norm(struct commands *, const struct rms_norm_args *,
@@ -108,6 +145,20 @@ enum operator {
     OPERATOR_COUNT
 };
 const char *operator_name(enum operator);
+
+/* For `hearth check`: what was recorded, and running it a part at a time. */
+struct command_info {
+    enum operator op;       /* OPERATOR_COUNT: a copy */
+    int layer;              /* -1 outside the layers */
+    const char *stage;
+    struct buffer *output;  /* what it writes; of rope_kv the qkv rows */
+    size_t rows, stride, offset, width; /* of the values written, in elements of `output` */
+};
+int commands_count(const struct commands *);
+void commands_info(const struct commands *, int i, struct command_info *);
+/* Runs commands [first, first+n) alone, waits, and leaves every operand readable. `whole`: also scratch
+ * results are all written. The recorder stays recorded: drop it in the end. */
+int commands_run(struct commands *, int first, int n, bool whole, struct err *) WARN_UNUSED;
 
 #define IN(type, name) struct buffer *name
 #define OUT(type, name) struct buffer *name

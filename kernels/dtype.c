@@ -42,21 +42,23 @@ bool dtype_is_weight(enum dtype t)
     return t != DTYPE_I32;
 }
 
+/* Without branches: exponent and mantissa read as a float are 2^112 too small, also where subnormal. */
+static inline float half_value(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, bits = (uint32_t)(h & 0x7fff) << 13;
+    uint32_t infinite = (h & 0x7c00) == 0x7c00 ? 0x7f800000 : 0;
+    float f;
+    memcpy(&f, &bits, 4);
+    f *= 0x1p112f;
+    memcpy(&bits, &f, 4);
+    bits |= sign | infinite;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
 float f16_to_f32(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023, bits;
-    if (exponent == 31) {
-        bits = sign | 0x7f800000 | mantissa << 13;
-    } else if (exponent) {
-        bits = sign | (exponent + 112) << 23 | mantissa << 13;
-    } else { /* zero and subnormals: mantissa * 2^-24 */
-        float f = (float)mantissa * 0x1p-24f;
-        memcpy(&bits, &f, 4);
-        bits |= sign;
-    }
-    float out;
-    memcpy(&out, &bits, 4);
-    return out;
+    return half_value(h);
 }
 
 uint16_t f32_to_f16(float f)
@@ -84,7 +86,7 @@ static float half_at(const uint8_t *p)
 {
     uint16_t h;
     memcpy(&h, p, 2);
-    return f16_to_f32(h);
+    return half_value(h);
 }
 
 static float bf16_at(const uint8_t *p)
@@ -101,7 +103,7 @@ static const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 
 
 /* Q4_0, Q4_1, Q5_0, Q5_1: d (and m), for 5 bits a mask of fifth bits, nibbles: the low ones are
  * elements 0-15, the high ones 16-31. */
-static void decode_nibbles(const uint8_t *p, bool has_min, bool five, float *y)
+static void decode_nibbles(const uint8_t *p, bool has_min, bool five, float *restrict y)
 {
     float d = half_at(p), m = has_min ? half_at(p + 2) : (five ? -16 : -8) * d;
     p += has_min ? 4 : 2;
@@ -117,7 +119,7 @@ static void decode_nibbles(const uint8_t *p, bool has_min, bool five, float *y)
     }
 }
 
-static void decode_q2_k(const uint8_t *scales, float *y)
+static void decode_q2_k(const uint8_t *scales, float *restrict y)
 {
     const uint8_t *q = scales + 16;
     float d = half_at(q + 64), dmin = half_at(q + 66);
@@ -129,7 +131,7 @@ static void decode_q2_k(const uint8_t *scales, float *y)
             }
 }
 
-static void decode_q3_k(const uint8_t *high, float *y)
+static void decode_q3_k(const uint8_t *high, float *restrict y)
 {
     const uint8_t *q = high + 32, *packed = q + 64;
     float d = half_at(packed + 12);
@@ -155,7 +157,7 @@ static void k4_scale(const uint8_t *p, int j, int *scale, int *min)
     }
 }
 
-static void decode_q45_k(const uint8_t *p, bool five, float *y)
+static void decode_q45_k(const uint8_t *p, bool five, float *restrict y)
 {
     float d = half_at(p), dmin = half_at(p + 2);
     const uint8_t *scales = p + 4, *high = p + 16, *q = five ? p + 48 : p + 16;
@@ -171,7 +173,7 @@ static void decode_q45_k(const uint8_t *p, bool five, float *y)
     }
 }
 
-static void decode_q6_k(const uint8_t *low, float *y)
+static void decode_q6_k(const uint8_t *low, float *restrict y)
 {
     const uint8_t *high = low + 128;
     const int8_t *scales = (const int8_t *)high + 64;
@@ -185,7 +187,7 @@ static void decode_q6_k(const uint8_t *low, float *y)
             }
 }
 
-static void decode_iq4_xs(const uint8_t *p, float *y)
+static void decode_iq4_xs(const uint8_t *p, float *restrict y)
 {
     uint16_t high;
     memcpy(&high, p + 2, 2);
@@ -200,47 +202,59 @@ static void decode_iq4_xs(const uint8_t *p, float *y)
     }
 }
 
+static void decode_q8_0(const uint8_t *p, float *restrict y)
+{
+    float d = half_at(p);
+    for (int i = 0; i < 32; i++)
+        y[i] = d * (float)(int8_t)p[2 + i];
+}
+
+static void decode_iq4_nl(const uint8_t *p, float *restrict y)
+{
+    float d = half_at(p);
+    for (int i = 0; i < 16; i++) {
+        y[i] = d * (float)iq4_values[p[2 + i] & 15];
+        y[i + 16] = d * (float)iq4_values[p[2 + i] >> 4];
+    }
+}
+
 static void decode_block(enum dtype t, const uint8_t *p, float *y)
 {
     switch (t) {
-    case DTYPE_F32: memcpy(y, p, 4); break;
-    case DTYPE_F16: *y = half_at(p); break;
-    case DTYPE_BF16: *y = bf16_at(p); break;
     case DTYPE_Q4_0: decode_nibbles(p, false, false, y); break;
     case DTYPE_Q4_1: decode_nibbles(p, true, false, y); break;
     case DTYPE_Q5_0: decode_nibbles(p, false, true, y); break;
     case DTYPE_Q5_1: decode_nibbles(p, true, true, y); break;
-    case DTYPE_Q8_0:
-        for (int i = 0; i < 32; i++)
-            y[i] = half_at(p) * (float)(int8_t)p[2 + i];
-        break;
+    case DTYPE_Q8_0: decode_q8_0(p, y); break;
     case DTYPE_Q2_K: decode_q2_k(p, y); break;
     case DTYPE_Q3_K: decode_q3_k(p, y); break;
     case DTYPE_Q4_K: decode_q45_k(p, false, y); break;
     case DTYPE_Q5_K: decode_q45_k(p, true, y); break;
     case DTYPE_Q6_K: decode_q6_k(p, y); break;
-    case DTYPE_IQ4_NL:
-        for (int i = 0; i < 16; i++) {
-            y[i] = half_at(p) * (float)iq4_values[p[2 + i] & 15];
-            y[i + 16] = half_at(p) * (float)iq4_values[p[2 + i] >> 4];
-        }
-        break;
+    case DTYPE_IQ4_NL: decode_iq4_nl(p, y); break;
     case DTYPE_IQ4_XS: decode_iq4_xs(p, y); break;
-    case DTYPE_I32:
-    case DTYPE_COUNT: REQUIRE(!"a weight type");
+    default: REQUIRE(!"a quantised type");
     }
 }
 
-void dtype_to_f32(enum dtype t, const void *src, size_t count, float *dst)
+void dtype_to_f32(enum dtype t, const void *src, size_t count, float *restrict dst)
 {
-    REQUIRE(count % types[t].block == 0);
-    if (t == DTYPE_F32) {
-        memcpy(dst, src, 4 * count);
-        return;
-    }
     const uint8_t *p = src;
-    for (size_t i = 0; i < count; i += types[t].block, p += types[t].bytes)
-        decode_block(t, p, dst + i);
+    REQUIRE(count % types[t].block == 0);
+    switch (t) {
+    case DTYPE_F32: memcpy(dst, src, 4 * count); break;
+    case DTYPE_F16:
+        for (size_t i = 0; i < count; i++)
+            dst[i] = half_at(p + 2 * i);
+        break;
+    case DTYPE_BF16:
+        for (size_t i = 0; i < count; i++)
+            dst[i] = bf16_at(p + 2 * i);
+        break;
+    default:
+        for (size_t i = 0; i < count; i += types[t].block, p += types[t].bytes)
+            decode_block(t, p, dst + i);
+    }
 }
 
 static uint8_t *put_half(uint8_t *p, float f)

@@ -1,34 +1,39 @@
-/* The reference device: every operator in plain C, f32 activations and f32 KV, no threads. What
- * other devices are compared with; it reads like the definitions. */
+/* The reference device: every operator in plain C. What other devices are compared with; it reads like
+ * the definitions. Activations are f32 and KV is f32, unless device_options asks for another device's
+ * roundings. Threads take whole outputs, so that results do not depend on their number. */
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
-#include "backend.h"
+#include "reference.h"
 
-#define LANES 16 /* independent partial sums of a dot product: what a plain compiler vectorises */
+#define LANES 16      /* independent partial sums of a dot product: what a plain compiler vectorises */
+#define INT8_BLOCK 32 /* elements that share a scale */
 
-struct reference {
-    float *row; /* one decoded weight row */
-    size_t row_capacity;
-    float *scores;
-    size_t scores_capacity;
-    double seconds[OPERATOR_COUNT];
-};
-
-static int reserve(float **p, size_t *capacity, size_t count, struct err *err)
+int reference_reserve(struct reference_scratch *s, size_t count, struct err *err)
 {
-    if (count <= *capacity)
+    if (count <= s->capacity)
         return 0;
-    float *grown = realloc(*p, count * sizeof **p);
-    if (!grown)
-        return err_set(err, ERR_NOMEM, "out of memory for scratch");
-    *p = grown;
-    *capacity = count;
+    free(s->memory);
+    s->capacity = 0;
+    s->memory = host_memory(count * sizeof *s->memory);
+    if (!s->memory)
+        return err_set(err, ERR_NOMEM, "out of memory for %zu floats of scratch", count);
+    s->capacity = count;
     return 0;
 }
 
-static float dot(const float *a, const float *b, size_t n)
+int reference_run(struct reference *s, void (*work)(void *, int), size_t count, struct err *err)
+{
+    for (int i = 0; i < s->threads; i++) {
+        int rc = reference_reserve(&s->own[i], count, err);
+        if (rc < 0)
+            return rc;
+    }
+    pool_run(s->pool, work, s);
+    return 0;
+}
+
+float reference_dot(const float *a, const float *b, size_t n)
 {
     float sum[LANES] = {0};
     size_t i = 0;
@@ -43,19 +48,26 @@ static float dot(const float *a, const float *b, size_t n)
     return (float)total;
 }
 
+/* A thread's share of n pieces. */
+static void share(const struct reference *s, int thread, size_t n, size_t *first, size_t *last)
+{
+    *first = n * (size_t)thread / (size_t)s->threads;
+    *last = n * ((size_t)thread + 1) / (size_t)s->threads;
+}
+
 static const void *weight_row(const struct buffer *w, size_t row)
 {
     return (const char *)w->memory + row * (w->columns / dtype_block(w->dtype)) * dtype_block_bytes(w->dtype);
 }
 
-static void embed(const struct embed_args *a, struct buffer *const *b)
+static void embed(const struct command *c)
 {
-    const int32_t *ids = b[0]->memory;
-    float *x = b[2]->memory;
-    for (int r = 0; r < a->rows; r++) {
-        REQUIRE(ids[r] >= 0 && ids[r] < a->vocab);
-        dtype_to_f32(b[1]->dtype, weight_row(b[1], (size_t)ids[r]), (size_t)a->width, x + (size_t)r * (size_t)a->width);
-    }
+    const struct embed_args *a = &c->args.embed;
+    const struct buffer *table = c->buffer[2];
+    float *x = c->buffer[3]->memory;
+    for (int r = 0; r < a->rows; r++)
+        dtype_to_f32(table->dtype, weight_row(table, (size_t)host_token(c, r)), (size_t)a->width,
+                     x + (size_t)r * (size_t)a->width);
 }
 
 static void rms_norm(const struct rms_norm_args *a, struct buffer *const *b)
@@ -63,7 +75,8 @@ static void rms_norm(const struct rms_norm_args *a, struct buffer *const *b)
     const float *weight = b[1]->memory;
     for (int r = 0; r < a->rows; r++)
         for (int g = 0; g < a->groups; g++) {
-            const float *x = (float *)b[0]->memory + (size_t)r * (size_t)a->x_stride + a->x_offset + g * a->width;
+            const float *x = (float *)b[0]->memory + (size_t)r * (size_t)a->x_stride + a->x_offset +
+                             g * a->width;
             float *y = (float *)b[2]->memory + (size_t)r * (size_t)a->y_stride + a->y_offset + g * a->width;
             double squares = 0;
             for (int i = 0; i < a->width; i++)
@@ -74,114 +87,57 @@ static void rms_norm(const struct rms_norm_args *a, struct buffer *const *b)
         }
 }
 
-static int matmul(struct reference *s, const struct matmul_args *a, struct buffer *const *b, struct err *err)
+/* x as it looks after a journey through 8 bits per block; a row's last block may be short. */
+static void through_int8(const float *x, float *y, size_t width)
 {
-    const float *x = b[0]->memory, *bias = b[4] ? b[4]->memory : NULL, *add = b[5] ? b[5]->memory : NULL;
-    float *y = b[6]->memory;
-    size_t in = (size_t)a->in, out = (size_t)(a->out[0] + a->out[1] + a->out[2]), column = 0;
-    int rc = reserve(&s->row, &s->row_capacity, in, err);
-    if (rc < 0)
-        return rc;
-    for (int segment = 0; segment < 3; segment++)
-        for (int o = 0; o < a->out[segment]; o++, column++) {
-            dtype_to_f32(b[1 + segment]->dtype, weight_row(b[1 + segment], (size_t)o), in, s->row);
-            for (size_t r = 0; r < (size_t)a->rows; r++) {
-                float sum = dot(x + r * in, s->row, in) + (bias ? bias[column] : 0);
-                y[r * out + column] = add ? add[r * out + column] + sum : sum;
-            }
+    for (size_t first = 0; first < width; first += INT8_BLOCK) {
+        size_t end = first + INT8_BLOCK < width ? first + INT8_BLOCK : width;
+        float most = 0;
+        for (size_t i = first; i < end; i++)
+            most = fmaxf(most, fabsf(x[i]));
+        float inverse = most > 0 ? 127 / most : 0, scale = most / 127;
+        for (size_t i = first; i < end; i++)
+            y[i] = rintf(x[i] * inverse) * scale;
+    }
+}
+
+/* Each thread decodes its share of the weights' rows, once for all rows of x. */
+static void matmul_share(void *context, int thread)
+{
+    struct reference *s = context;
+    const struct command *c = s->command;
+    const struct matmul_args *a = &c->args.matmul;
+    struct buffer *const *b = c->buffer;
+    const float *x = a->rows <= s->int8_rows ? s->x.memory : b[0]->memory;
+    const float *bias = b[4] ? b[4]->memory : NULL, *add = b[5] ? b[5]->memory : NULL;
+    float *y = b[6]->memory, *row = s->own[thread].memory;
+    size_t in = (size_t)a->in, out = (size_t)a->out[0] + (size_t)a->out[1] + (size_t)a->out[2], first, last;
+    share(s, thread, out, &first, &last);
+    for (size_t column = first; column < last; column++) {
+        size_t o = column;
+        int segment = 0;
+        while (o >= (size_t)a->out[segment])
+            o -= (size_t)a->out[segment++];
+        dtype_to_f32(b[1 + segment]->dtype, weight_row(b[1 + segment], o), in, row);
+        for (size_t r = 0; r < (size_t)a->rows; r++) {
+            float sum = reference_dot(x + r * in, row, in) + (bias ? bias[column] : 0);
+            y[r * out + column] = add ? add[r * out + column] + sum : sum;
         }
-    return 0;
-}
-
-void rope_angles(const struct rope_kv_args *a, int position, const float *factors, float *cs)
-{
-    for (int i = 0; i < a->rope_dim / 2; i++) {
-        double angle = position * pow(a->freq_base, -2.0 * i / a->rope_dim);
-        if (factors)
-            angle /= (double)factors[i];
-        double interpolated = (double)a->freq_scale * angle, mix = 0;
-        if (a->yarn_ext > 0) {
-            double ramp = (i - (double)a->yarn_low) / fmax(0.001, (double)a->yarn_high - (double)a->yarn_low);
-            mix = (1 - fmin(1, fmax(0, ramp))) * (double)a->yarn_ext;
-        }
-        angle = interpolated * (1 - mix) + angle * mix;
-        cs[2 * i] = (float)(cos(angle) * (double)a->magnitude);
-        cs[2 * i + 1] = (float)(sin(angle) * (double)a->magnitude);
     }
 }
 
-static void rotate(const struct rope_kv_args *a, float *head, const float *cs)
+static int matmul(struct reference *s, const struct command *c, struct err *err)
 {
-    int half = a->rope_dim / 2;
-    for (int i = 0; i < half; i++) {
-        float *p = a->style == ROPE_HALVES ? &head[i] : &head[2 * i];
-        float *q = a->style == ROPE_HALVES ? &head[i + half] : &head[2 * i + 1];
-        float c = cs[2 * i], s = cs[2 * i + 1], u = *p, v = *q;
-        *p = u * c - v * s;
-        *q = u * s + v * c;
-    }
-}
-
-static int rope_kv(struct reference *s, const struct rope_kv_args *a, struct buffer *const *b, struct err *err)
-{
-    const int32_t *position = b[1]->memory, *slot = b[2]->memory;
-    const float *factors = b[3] ? b[3]->memory : NULL;
-    float *kv = b[4]->memory;
-    size_t dim = (size_t)a->head_dim, heads = (size_t)a->n_heads, kv_heads = (size_t)a->n_kv_heads;
-    size_t tokens = (size_t)a->block_tokens;
-    int rc = reserve(&s->row, &s->row_capacity, (size_t)a->rope_dim, err);
-    if (rc < 0)
-        return rc;
-    for (int r = 0; r < a->rows; r++) {
-        float *row = (float *)b[0]->memory + (size_t)r * (heads + 2 * kv_heads) * dim;
-        rope_angles(a, position[r], factors, s->row);
-        for (size_t h = 0; h < heads + kv_heads; h++)
-            rotate(a, row + h * dim, s->row);
-        size_t block = (size_t)slot[r] / tokens, offset = (size_t)slot[r] % tokens;
-        REQUIRE((block + 1) * 2 * kv_heads * tokens * dim <= b[4]->count);
-        for (size_t part = 0; part < 2; part++)
-            for (size_t h = 0; h < kv_heads; h++)
-                memcpy(kv + (((block * 2 + part) * kv_heads + h) * tokens + offset) * dim,
-                       row + (heads + part * kv_heads + h) * dim, dim * sizeof *kv);
-    }
-    return 0;
-}
-
-static int attention(struct reference *s, const struct attention_args *a, struct buffer *const *b, struct err *err)
-{
-    const int32_t *position = b[1]->memory, *sequence = b[2]->memory, *table = b[3]->memory;
-    const float *kv = b[4]->memory;
-    size_t dim = (size_t)a->head_dim, tokens = (size_t)a->block_tokens, kv_heads = (size_t)a->n_kv_heads;
-    int group = a->n_heads / a->n_kv_heads;
-    for (int r = 0; r < a->rows; r++) {
-        const int32_t *blocks = table + (size_t)sequence[r] * (size_t)a->table_stride;
-        size_t n = (size_t)position[r] + 1;
-        int rc = reserve(&s->scores, &s->scores_capacity, n, err);
+    const struct matmul_args *a = &c->args.matmul;
+    size_t in = (size_t)a->in, rows = (size_t)a->rows;
+    if (a->rows <= s->int8_rows) {
+        int rc = reference_reserve(&s->x, rows * in, err);
         if (rc < 0)
             return rc;
-        for (int h = 0; h < a->n_heads; h++) {
-            const float *q = (float *)b[0]->memory + (size_t)r * (size_t)a->q_stride + (size_t)h * dim;
-            float *out = (float *)b[5]->memory + ((size_t)r * (size_t)a->n_heads + (size_t)h) * dim, peak = -INFINITY;
-            size_t head = (size_t)(h / group);
-            for (size_t t = 0; t < n; t++) {
-                size_t at = ((size_t)blocks[t / tokens] * 2 * kv_heads + head) * tokens + t % tokens;
-                s->scores[t] = dot(q, kv + at * dim, dim) * a->scale;
-                peak = fmaxf(peak, s->scores[t]);
-            }
-            double sum = 0;
-            memset(out, 0, dim * sizeof *out);
-            for (size_t t = 0; t < n; t++) {
-                size_t at = (((size_t)blocks[t / tokens] * 2 + 1) * kv_heads + head) * tokens + t % tokens;
-                float p = expf(s->scores[t] - peak);
-                sum += (double)p;
-                for (size_t i = 0; i < dim; i++)
-                    out[i] += p * kv[at * dim + i];
-            }
-            for (size_t i = 0; i < dim; i++)
-                out[i] = (float)(out[i] / sum);
-        }
+        for (size_t r = 0; r < rows; r++)
+            through_int8((const float *)c->buffer[0]->memory + r * in, s->x.memory + r * in, in);
     }
-    return 0;
+    return reference_run(s, matmul_share, in, err);
 }
 
 static void swiglu(const struct swiglu_args *a, struct buffer *const *b)
@@ -200,85 +156,94 @@ static void gather(const struct gather_args *a, struct buffer *const *b)
     size_t width = (size_t)a->width;
     for (size_t r = 0; r < (size_t)a->rows; r++) {
         REQUIRE(index[r] >= 0 && ((size_t)index[r] + 1) * width <= b[0]->count);
-        memcpy((float *)b[2]->memory + r * width, (float *)b[0]->memory + (size_t)index[r] * width, width * sizeof(float));
+        memcpy((float *)b[2]->memory + r * width, (float *)b[0]->memory + (size_t)index[r] * width,
+               width * sizeof(float));
     }
 }
 
-static void kv_copy(const struct kv_copy_args *a, struct buffer *const *b)
+static int sample(struct reference *s, const struct command *c, struct err *err)
 {
-    const int32_t *pair = b[0]->memory;
-    size_t bytes = (size_t)a->block_elements * sizeof(float);
-    for (int i = 0; i < a->pairs; i++)
-        memcpy((char *)b[1]->memory + (size_t)pair[2 * i + 1] * bytes, (char *)b[1]->memory + (size_t)pair[2 * i] * bytes,
-               bytes);
+    const struct sample_args *a = &c->args.sample;
+    int rc = reference_reserve(&s->own[0], 2 * (size_t)a->vocab, err);
+    if (rc == 0)
+        sample_rows(a, c->buffer[0]->memory, c->buffer[1]->memory, c->buffer[2]->memory, c->buffer[3]->memory,
+                    s->own[0].memory);
+    return rc;
 }
 
 static int run(struct reference *s, const struct command *c, struct err *err)
 {
+    s->command = c;
     switch (c->op) {
-    case OPERATOR_embed: embed(&c->args.embed, c->buffer); return 0;
+    case OPERATOR_embed: embed(c); return 0;
     case OPERATOR_rms_norm: rms_norm(&c->args.rms_norm, c->buffer); return 0;
-    case OPERATOR_matmul: return matmul(s, &c->args.matmul, c->buffer, err);
-    case OPERATOR_rope_kv: return rope_kv(s, &c->args.rope_kv, c->buffer, err);
-    case OPERATOR_attention: return attention(s, &c->args.attention, c->buffer, err);
+    case OPERATOR_matmul: return matmul(s, c, err);
+    case OPERATOR_rope_kv: return reference_rope_kv(s, c, err);
+    case OPERATOR_attention: return reference_attention(s, c, err);
     case OPERATOR_swiglu: swiglu(&c->args.swiglu, c->buffer); return 0;
     case OPERATOR_gather: gather(&c->args.gather, c->buffer); return 0;
-    case OPERATOR_kv_copy: kv_copy(&c->args.kv_copy, c->buffer); return 0;
+    case OPERATOR_kv_copy: reference_kv_copy(c); return 0;
+    case OPERATOR_sample: return sample(s, c, err);
     case OPERATOR_COUNT: break;
     }
     REQUIRE(!"an operator");
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int reference_submit(struct device *device, const struct command *list, int n, struct err *err)
+static int reference_submit(struct device *device, const struct command *list, int n, bool whole,
+                            uint64_t *ticket, struct err *err)
 {
     struct reference *s = device->state;
+    (void)whole; /* all results are always written */
+    *ticket = 0;
     for (int i = 0; i < n; i++) {
-        double start = now();
+        if (list[i].copy != COPY_NONE) {
+            host_copy(&list[i]);
+            continue;
+        }
+        double start = host_now();
         int rc = run(s, &list[i], err);
         if (rc < 0)
             return rc;
-        s->seconds[list[i].op] += now() - start;
+        s->seconds[list[i].op] += host_now() - start;
     }
-    return 0;
-}
-
-static int reference_wait(struct device *device, struct err *err)
-{
-    (void)device, (void)err; /* submit has run everything */
-    return 0;
-}
-
-static int reference_open(struct device *device, const struct device_options *options, struct err *err)
-{
-    (void)options;
-    device->state = calloc(1, sizeof(struct reference));
-    if (!device->state)
-        return err_set(err, ERR_NOMEM, "out of memory for the reference device");
-    device->info = (struct device_info){
-        .name = "reference", .description = "plain C, f32 activations, 1 thread", .threads = 1, .kv_type = DTYPE_F32};
     return 0;
 }
 
 static void reference_close(struct device *device)
 {
     struct reference *s = device->state;
-    free(s->row);
-    free(s->scores);
+    pool_close(s->pool);
+    for (int i = 0; s->own && i < s->threads; i++)
+        free(s->own[i].memory);
+    free(s->own);
+    free(s->x.memory);
     free(s);
 }
 
-static int reference_alloc(struct buffer *b, struct err *err)
+static int reference_open(struct device *device, const struct device_options *options, struct err *err)
 {
-    b->bytes = b->count * dtype_block_bytes(b->dtype);
-    b->memory = calloc(b->count ? b->count : 1, dtype_block_bytes(b->dtype));
-    return b->memory ? 0 : err_set(err, ERR_NOMEM, "out of memory for a buffer of %zu bytes", b->bytes);
+    if (options->threads < 0 || options->threads > 1024)
+        return err_set(err, ERR_INVALID, "%d threads: must be 0 (automatic) to 1024", options->threads);
+    if (options->kv_type != DTYPE_F32 && options->kv_type != DTYPE_F16)
+        return err_set(err, ERR_INVALID, "the reference device keeps KV as F32 or F16");
+    struct reference *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_set(err, ERR_NOMEM, "out of memory for the reference device");
+    device->state = s;
+    s->threads = options->threads ? options->threads : pool_default_threads();
+    s->int8_rows = options->int8_rows;
+    s->own = calloc((size_t)s->threads, sizeof *s->own);
+    int rc = s->own ? pool_open(&s->pool, s->threads, err) : err_set(err, ERR_NOMEM, "out of memory");
+    if (rc < 0) {
+        reference_close(device);
+        return rc;
+    }
+    struct device_info *info = &device->info;
+    *info = (struct device_info){.name = "reference", .threads = s->threads, .kv_type = options->kv_type,
+                                 .int8_rows = s->int8_rows};
+    snprintf(info->description, sizeof info->description, "plain C, %s activations, %d thread%s",
+             s->int8_rows ? "int8" : "f32", s->threads, s->threads == 1 ? "" : "s");
+    return 0;
 }
 
 static int reference_weight(struct buffer *b, const void *data, unsigned use, struct err *err)
@@ -295,21 +260,10 @@ static void reference_free(struct buffer *b)
         free(b->memory);
 }
 
-static void reference_read(struct buffer *b, size_t first, size_t count, void *out)
-{
-    size_t size = dtype_block_bytes(b->dtype);
-    memcpy(out, (char *)b->memory + first * size, count * size);
-}
-
-static void reference_write(struct buffer *b, size_t first, size_t count, const void *in)
-{
-    size_t size = dtype_block_bytes(b->dtype);
-    memcpy((char *)b->memory + first * size, in, count * size);
-}
-
 static void reference_idle(struct device *device)
 {
-    (void)device; /* no threads */
+    struct reference *s = device->state;
+    pool_park(s->pool);
 }
 
 static double reference_bandwidth(struct device *device, size_t bytes)
@@ -321,10 +275,10 @@ static double reference_bandwidth(struct device *device, size_t bytes)
         return 0;
     for (size_t i = 0; i < n; i += 512)
         memory[i] = i;
-    double start = now();
+    double start = host_now();
     for (size_t i = 0; i < n; i++)
         sum += memory[i];
-    double seconds = now() - start;
+    double seconds = host_now() - start;
     free(memory);
     return sum == 1 ? 0 : (double)(n * sizeof *memory) / seconds;
 }
@@ -337,7 +291,17 @@ static void reference_profile(struct device *device, double *seconds)
 }
 
 const struct backend backend_reference = {
-    .open = reference_open, .close = reference_close, .alloc = reference_alloc, .weight = reference_weight,
-    .free = reference_free, .read = reference_read, .write = reference_write, .submit = reference_submit,
-    .wait = reference_wait, .idle = reference_idle, .bandwidth = reference_bandwidth, .profile = reference_profile,
+    .open = reference_open,
+    .close = reference_close,
+    .alloc = host_alloc,
+    .weight = reference_weight,
+    .free = reference_free,
+    .view = host_view,
+    .read = host_read,
+    .write = host_write,
+    .submit = reference_submit,
+    .wait = host_wait,
+    .idle = reference_idle,
+    .bandwidth = reference_bandwidth,
+    .profile = reference_profile,
 };

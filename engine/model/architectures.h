@@ -40,7 +40,9 @@ struct weights {
     struct buffer *embedding;    /* [vocab][width] */
     struct buffer *output_norm;  /* [width] */
     struct buffer *output;       /* [vocab][width]; the embedding itself where tied */
-    struct buffer *rope_factors; /* [rope_dim/2], or NULL */
+    struct buffer *rope_factors; /* [rope_dim/2], or NULL; until rope_frequency is made of it */
+    struct buffer *rope_frequency; /* [rope_dim/2][2] of each pair: radians per position, and what float32
+                                    * lost of them */
     struct layer *layers;        /* [n_layers] */
     size_t bytes, decode_bytes;
     uint64_t parameters;

@@ -28,6 +28,7 @@ uint64_t weights_parameters(const struct weights *);
 
 /* Scratch buffers and the paged KV cache for one model. */
 struct forward;
+enum { FORWARD_IN_FLIGHT = 2, FORWARD_MASKS = 2 };
 struct forward_options {
     int max_rows;      /* of one step */
     int max_outputs;   /* rows whose logits one step may ask for */
@@ -35,17 +36,21 @@ struct forward_options {
     int block_tokens;  /* tokens per KV block */
     int n_blocks;      /* of all sequences together */
     int max_context;   /* tokens of one sequence: table_stride = ceil(max_context / block_tokens) */
+    /* [(vocab + 31) / 32] bits: what the device may choose, by batch.mask; copied. NULL: every token */
+    const int32_t *allowed[FORWARD_MASKS];
 };
 int forward_create(struct forward **out, struct device *, const struct weights *,
                    const struct forward_options *, struct err *) WARN_UNUSED;
-void forward_destroy(struct forward *); /* NULL is fine */
+void forward_destroy(struct forward *); /* NULL is fine; nothing is in flight */
 size_t forward_kv_block_bytes(struct device *, const struct weights *, int block_tokens); /* all layers */
+/* What forward_create will take beside the KV cache. */
+size_t forward_scratch_bytes(const struct weights *, const struct forward_options *);
 
 /* One step: any mix of prefill chunks and single decode rows. Rows of one sequence stand in
  * ascending position; the K and V of a row are visible to the rows after it. */
 struct batch {
     int n_rows;
-    const int32_t *token;    /* [n_rows] */
+    const int32_t *token;    /* [n_rows] an id; or -1 - i: what the last step that chose put at place i */
     const int32_t *position; /* [n_rows] */
     const int32_t *sequence; /* [n_rows] row of `table` */
     const int32_t *slot;     /* [n_rows] where K and V go: block * block_tokens + offset */
@@ -53,11 +58,30 @@ struct batch {
     const int32_t *table;    /* [n_sequences][table_stride] KV blocks; entries beyond the end are 0 */
     int n_outputs;
     const int32_t *output;   /* [n_outputs] rows whose logits are wanted */
+    int n_sampled;           /* the first outputs: the device chooses their tokens, the logits stay there */
+    const struct sample_row *sampling; /* [n_sampled] */
+    int mask;                /* which set of tokens they may choose from */
     int n_copies;
     const int32_t *copy;     /* [n_copies][2] KV blocks copied from, to, before the step */
 };
-/* logits [n_outputs][vocab], host memory. ERR_DEVICE. */
+
+/* Records and submits a step; at most FORWARD_IN_FLIGHT are under way. The batch is no longer needed
+ * when it returns. */
+int forward_begin(struct forward *, const struct batch *, struct err *) WARN_UNUSED;
+int forward_in_flight(const struct forward *);
+
+struct forward_result { /* valid until the next forward_begin but one */
+    const int32_t *ids;  /* [n_sampled]; -1 where the logits are not finite */
+    const float *logits; /* [n_outputs - n_sampled][vocab] */
+};
+/* Waits for the oldest step under way. ERR_DEVICE. */
+int forward_end(struct forward *, struct forward_result *, struct err *) WARN_UNUSED;
+
+/* A step from begin to end, none being under way: logits [n_outputs - n_sampled][vocab]. */
 int forward_step(struct forward *, const struct batch *, float *logits, struct err *) WARN_UNUSED;
+/* A step that is recorded and not submitted, none being under way: for commands_run. *out is given back with
+ * commands_drop. */
+int forward_record(struct forward *, const struct batch *, struct commands **out, struct err *) WARN_UNUSED;
 int forward_table_stride(const struct forward *);
 
 #endif

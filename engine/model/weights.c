@@ -1,8 +1,10 @@
 /* Puts a model file's tensors on a device, by the table of its architecture. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../kernels/faults.h"
 #include "architectures.h"
 
 struct loader {
@@ -48,7 +50,8 @@ static int load_f32(const struct loader *l, const struct tensor_rule *rule, cons
     dtype_to_f32(t->dtype, t->data, count, values);
     int rc = 0;
     if (!*slot)
-        rc = buffer_create(l->w->device, DTYPE_F32, architecture_dimension(hp, rule->whole), slot, err);
+        rc = buffer_create(l->w->device, FAULT(f16_as_f32) && strstr(rule->name, "bias") ? DTYPE_F16 : DTYPE_F32,
+                           architecture_dimension(hp, rule->whole), slot, err);
     if (rc == 0)
         rc = buffer_write(*slot, architecture_dimension(hp, rule->first), count, values, err);
     free(values);
@@ -109,6 +112,42 @@ static int check_all_used(const struct loader *l, struct err *err)
     return 0;
 }
 
+/* Radians per position of pair i: base^(-2i/d), divided by the file's factor, stretched or not. */
+static double rope_frequency(const struct hyperparameters *hp, int i, double factor)
+{
+    double plain = pow((double)hp->rope_base, -2.0 * i / hp->rope_dim) / factor, mix = 0;
+    if (hp->yarn_ext > 0) {
+        double ramp = (i - (double)hp->yarn_low) / fmax(0.001, (double)hp->yarn_high - (double)hp->yarn_low);
+        mix = (1 - fmin(1, fmax(0, ramp))) * (double)hp->yarn_ext;
+    }
+    return (double)hp->rope_scale * plain * (1 - mix) + plain * mix;
+}
+
+static int make_rope_table(struct weights *w, struct err *err)
+{
+    size_t pairs = (size_t)w->hp.rope_dim / 2;
+    float *factors = calloc(pairs, sizeof *factors), *table = calloc(pairs, 2 * sizeof *table);
+    int rc = 0;
+    if (!factors || !table)
+        rc = err_set(err, ERR_NOMEM, "no memory for %zu RoPE frequencies", pairs);
+    if (rc == 0 && w->rope_factors)
+        rc = buffer_read(w->rope_factors, 0, pairs, factors, err);
+    for (size_t i = 0; i < pairs && rc == 0; i++) {
+        double exact = rope_frequency(&w->hp, (int)i, w->rope_factors ? (double)factors[i] : 1);
+        table[2 * i] = (float)exact;
+        table[2 * i + 1] = (float)(exact - (double)table[2 * i]);
+    }
+    if (rc == 0)
+        rc = buffer_create(w->device, DTYPE_F32, 2 * pairs, &w->rope_frequency, err);
+    if (rc == 0)
+        rc = buffer_write(w->rope_frequency, 0, 2 * pairs, table, err);
+    buffer_free(w->rope_factors);
+    w->rope_factors = NULL;
+    free(factors);
+    free(table);
+    return rc;
+}
+
 static int load_all(struct loader *l, struct err *err)
 {
     struct hyperparameters *hp = &l->w->hp;
@@ -124,6 +163,8 @@ static int load_all(struct loader *l, struct err *err)
             return rc;
     }
     int rc = check_all_used(l, err);
+    if (rc == 0)
+        rc = make_rope_table(l->w, err);
     return rc ? rc : gguf_unchanged(l->g, err);
 }
 
@@ -136,10 +177,10 @@ static size_t bytes_of(const struct buffer *b)
     return b ? buffer_bytes(b) : 0;
 }
 
-/* Of an embedding that is not the output too, a decode step reads one row. */
+/* What the file's tensors take. Of an embedding that is not the output too, a decode step reads one row. */
 static void sum_bytes(struct weights *w)
 {
-    w->decode_bytes = bytes_of(w->output_norm) + bytes_of(w->rope_factors) + bytes_of(w->output);
+    w->decode_bytes = bytes_of(w->output_norm) + bytes_of(w->output);
     for (int i = 0; i < w->hp.n_layers; i++) {
 #define X(field) w->decode_bytes += bytes_of(w->layers[i].field);
         LAYER_BUFFERS(X)
@@ -203,6 +244,7 @@ void weights_free(struct weights *w)
     buffer_free(w->embedding);
     buffer_free(w->output_norm);
     buffer_free(w->rope_factors);
+    buffer_free(w->rope_frequency);
     free(w);
 }
 

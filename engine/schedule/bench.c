@@ -26,60 +26,87 @@ static void summarise(struct rates *rates, double *median, double *min, double *
     *max = rates->value[rates->n - 1];
 }
 
-static void begin(struct runner *r, struct batch *b)
-{
-    struct step_room *m = &r->room;
-    *b = (struct batch){.token = m->token, .position = m->position, .sequence = m->sequence, .slot = m->slot,
-                        .table = m->table, .output = m->output};
-}
-
 /* Tokens that stand for a prompt: any will do, as long as they are not all the same. */
 static int32_t made_up(const struct runner *r, int i)
 {
     return (int32_t)(((uint32_t)i * 2654435761u >> 8) % (uint32_t)r->facts.hyper->vocab);
 }
 
+/* The token that follows `row` is wanted: chosen on the device where it serves so, else from its logits. */
+static void want(struct runner *r, struct batch *b, int row)
+{
+    r->room.output[b->n_outputs++] = row;
+    if (r->depth > 1) r->room.sampling[b->n_sampled++] = (struct sample_row){.top_p = 1};
+}
+
+/* Ends the oldest step under way, which gives the next tokens of `n` sequences. */
+static int end_oldest(struct runner *r, int32_t *next, int n, struct err *err)
+{
+    static const struct sampling greedy = {.top_p = 1, .repetition_penalty = 1};
+    struct forward_result result;
+    int rc = forward_end(r->forward, &result, err);
+    for (int i = 0; i < n && !rc; i++) {
+        if (r->depth > 1) {
+            if (result.ids[i] < 0) rc = err_set(err, ERR_DEVICE, "the model's logits are not finite");
+            continue;
+        }
+        const float *logits = result.logits + (size_t)i * (size_t)r->facts.hyper->vocab;
+        next[i] = sampler_choose(r->sampler, logits, &greedy, NULL, 0, 0, err);
+        if (next[i] < 0) rc = next[i];
+    }
+    return rc;
+}
+
+/* After a failure, what else is under way ends unseen. */
+static int end_all(struct runner *r, int32_t *next, int n, int rc, struct err *err)
+{
+    struct err unseen;
+    while (forward_in_flight(r->forward) > 0) {
+        int ended = end_oldest(r, next, n, rc ? &unseen : err);
+        rc = rc ? rc : ended;
+    }
+    return rc;
+}
+
 static int prefill(struct runner *r, struct kv_table *kv, int n, struct err *err)
 {
     struct kv_copies none = {0};
-    for (int first = 0; first < n;) {
+    int rc = 0;
+    for (int first = 0; first < n && !rc;) {
         int rows = n - first < r->max_rows ? n - first : r->max_rows;
         struct batch b;
-        begin(r, &b);
+        step_room_begin(r, &b);
         kv_table_extend(kv, r->kv, first, rows, &none);
         for (int i = 0; i < rows; i++) {
             int32_t token = made_up(r, first + i);
             step_room_rows(r, &b, kv, 0, &token, first + i, 1);
         }
         first += rows;
-        if (first == n) r->room.output[b.n_outputs++] = rows - 1;
-        int rc = forward_step(r->forward, &b, r->room.logits, err);
-        if (rc) return rc;
+        if (first == n) want(r, &b, rows - 1);
+        rc = forward_begin(r->forward, &b, err);
+        if (!rc && forward_in_flight(r->forward) == r->depth) rc = end_oldest(r, NULL, 0, err);
     }
-    return 0;
+    return end_all(r, NULL, 0, rc, err);
 }
 
 static int decode(struct runner *r, struct kv_table *kv, int batch, int context, int steps, struct err *err)
 {
-    static const struct sampling greedy = {.top_p = 1, .repetition_penalty = 1};
     int32_t *next = malloc((size_t)batch * sizeof *next);
     if (!next) return err_set(err, ERR_NOMEM, "out of memory for a benchmark");
     int rc = 0;
     for (int i = 0; i < batch; i++) next[i] = made_up(r, i);
     for (int step = 0; step < steps && !rc; step++) {
         struct batch b;
-        begin(r, &b);
+        step_room_begin(r, &b);
         for (int i = 0; i < batch; i++) {
             step_room_rows(r, &b, &kv[i], i, &next[i], context + step, 1);
-            r->room.output[b.n_outputs++] = i;
+            want(r, &b, i);
         }
-        rc = forward_step(r->forward, &b, r->room.logits, err);
-        for (int i = 0; i < batch && !rc; i++) {
-            const float *logits = r->room.logits + (size_t)i * (size_t)r->facts.hyper->vocab;
-            next[i] = sampler_choose(r->sampler, logits, &greedy, NULL, 0, 0, err);
-            if (next[i] < 0) rc = next[i];
-        }
+        for (int i = 0; i < b.n_sampled; i++) next[i] = -1 - i; /* the step before has them */
+        rc = forward_begin(r->forward, &b, err);
+        if (!rc && forward_in_flight(r->forward) == r->depth) rc = end_oldest(r, next, batch, err);
     }
+    rc = end_all(r, next, batch, rc, err);
     free(next);
     return rc;
 }
@@ -136,7 +163,10 @@ static int measure(struct runner *r, const struct engine_bench *q, struct kv_tab
 int runner_bench(struct runner *r, const struct engine_bench *q, struct engine_bench_result *out,
                  struct err *err)
 {
+    struct event_list nobody = {0};
+    struct runner_counts counts = {0};
     memset(out, 0, sizeof *out);
+    runner_settle(r, &nobody, &counts);
     int rc = check(r, q, err);
     if (rc) return rc;
     struct rates *prompt = calloc(1, sizeof *prompt), *output = calloc(1, sizeof *output);

@@ -117,6 +117,7 @@ static bool copy_bias(struct request *r, const struct request_limits *limits)
     if (!r->bias) return false;
     if (n > 0) memcpy(r->bias, r->sampling.bias, n * sizeof *r->bias);
     for (size_t i = 0; i < n_ends; i++) r->bias[n + i] = (struct logit_bias){limits->end_ids[i], -INFINITY};
+    r->biased = n > 0;
     r->sampling.bias = r->bias;
     r->sampling.n_bias = n + n_ends;
     return true;

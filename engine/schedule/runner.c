@@ -2,6 +2,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../check/check.h"
 #include "../log.h"
 #include "../host_memory.h"
 #include "runner_private.h"
@@ -15,8 +16,33 @@ double clock_seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+static struct forward_options forward_sizes(const struct runner *r, int context, int blocks)
+{
+    return (struct forward_options){
+        .max_rows = r->max_rows,
+        .max_outputs = r->max_outputs,
+        .max_sequences = r->parallel,
+        .block_tokens = BLOCK_TOKENS,
+        .n_blocks = blocks,
+        .max_context = context,
+    };
+}
+
+/* Bytes that the KV cache may take: a quarter of the host's memory that is still available; of a device's own
+ * memory what the weights and a step leave, twice its scratch buffers for the device's own kinds of them and
+ * a sixteenth of all spared. */
+static uint64_t kv_budget(const struct runner *r, int context)
+{
+    uint64_t all = device_info(r->device)->memory;
+    if (all == 0) return host_memory_available() / 4;
+    struct forward_options sizes = forward_sizes(r, context, 1);
+    uint64_t scratch = forward_scratch_bytes(r->weights, &sizes);
+    uint64_t used = weights_bytes(r->weights) + 3 * scratch + all / 16;
+    return all > used ? all - used : 0;
+}
+
 /* The KV cache holds what the options say, or the longest sequence and DEFAULT_TOKENS for each parallel
- * one, whichever is more; but not more than a quarter of the memory that is still available. */
+ * one, whichever is more; but not more than there is memory for. */
 static int choose_sizes(struct runner *r, const struct runner_options *o, int *blocks, struct err *err)
 {
     const struct hyperparameters *h = r->facts.hyper;
@@ -30,7 +56,7 @@ static int choose_sizes(struct runner *r, const struct runner_options *o, int *b
     if (tokens == 0) {
         int64_t each = context < DEFAULT_TOKENS ? context : DEFAULT_TOKENS;
         tokens = each * o->parallel > context ? each * o->parallel : context;
-        int64_t fits = (int64_t)(host_memory_available() / 4 / block_bytes) * BLOCK_TOKENS;
+        int64_t fits = (int64_t)(kv_budget(r, context) / block_bytes) * BLOCK_TOKENS;
         if (tokens > fits) tokens = fits > BLOCK_TOKENS ? fits : BLOCK_TOKENS;
     }
     int64_t n = (tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
@@ -43,7 +69,9 @@ static int choose_sizes(struct runner *r, const struct runner_options *o, int *b
     r->facts.kv_bytes = (uint64_t)n * block_bytes;
     log_info("KV cache: %lld tokens in %lld blocks, %.0f MiB; one sequence: up to %d tokens (%s)",
              (long long)n * BLOCK_TOKENS, (long long)n, (double)r->facts.kv_bytes / 1048576, context,
-             o->kv_tokens ? "as asked for" : "chosen by model, parallel and a quarter of free memory");
+             o->kv_tokens ? "as asked for"
+             : device_info(r->device)->memory ? "chosen by model, parallel and the device's memory"
+                                              : "chosen by model, parallel and a quarter of free memory");
     return 0;
 }
 
@@ -54,8 +82,10 @@ static int make_masks(struct runner *r, const struct runner_options *o, struct e
     bool *allowed = calloc((size_t)vocab, sizeof *allowed), *real = calloc((size_t)vocab, sizeof *real);
     r->end = calloc((size_t)vocab, sizeof *r->end);
     r->end_ids = calloc((size_t)o->n_end_ids + 1, sizeof *r->end_ids);
+    size_t words = ((size_t)vocab + 31) / 32;
+    for (int i = 0; i < FORWARD_MASKS; i++) r->mask[i] = calloc(words, sizeof *r->mask[i]);
     int rc = ERR_NOMEM;
-    if (!allowed || !real || !r->end || !r->end_ids) {
+    if (!allowed || !real || !r->end || !r->end_ids || !r->mask[0] || !r->mask[1]) {
         err_set(err, ERR_NOMEM, "out of memory for the vocabulary");
         goto done;
     }
@@ -70,6 +100,11 @@ static int make_masks(struct runner *r, const struct runner_options *o, struct e
         r->end_ids[r->facts.limits.n_end_ids++] = id;
     }
     r->facts.limits.end_ids = r->end_ids;
+    for (int i = 0; i < vocab; i++) {
+        uint32_t bit = 1u << (i % 32);
+        if (allowed[i]) r->mask[MASK_WITH_ENDS][i / 32] |= (int32_t)bit;
+        if (allowed[i] && !r->end[i]) r->mask[MASK_WITHOUT_ENDS][i / 32] |= (int32_t)bit;
+    }
     rc = sampler_create(&r->sampler, vocab, allowed, real, err);
 done:
     free(allowed);
@@ -87,8 +122,16 @@ static int make_room(struct runner *r, struct err *err)
     m->slot = malloc(rows * sizeof *m->slot);
     m->table = malloc((size_t)r->parallel * (size_t)r->stride * sizeof *m->table);
     m->output = malloc(outputs * sizeof *m->output);
-    m->logits = malloc(outputs * (size_t)r->facts.hyper->vocab * sizeof *m->logits);
-    if (m->token && m->position && m->sequence && m->slot && m->table && m->output && m->logits) return 0;
+    m->sampling = malloc(outputs * sizeof *m->sampling);
+    bool records = true;
+    for (int i = 0; i < FORWARD_IN_FLIGHT; i++) {
+        r->record[i].part = malloc((size_t)r->parallel * sizeof *r->record[i].part);
+        records = records && r->record[i].part;
+    }
+    if (m->token && m->position && m->sequence && m->slot && m->table && m->output && m->sampling &&
+        records) {
+        return 0;
+    }
     return err_set(err, ERR_NOMEM, "out of memory for the rows of a step");
 }
 
@@ -96,14 +139,10 @@ static int prepare(struct runner *r, const struct runner_options *o, struct err 
 {
     int blocks = 0, rc = choose_sizes(r, o, &blocks, err);
     if (rc) return rc;
-    struct forward_options forward = {
-        .max_rows = r->max_rows,
-        .max_outputs = r->max_outputs,
-        .max_sequences = r->parallel,
-        .block_tokens = BLOCK_TOKENS,
-        .n_blocks = blocks,
-        .max_context = r->facts.limits.context,
-    };
+    rc = make_masks(r, o, err);
+    if (rc) return rc;
+    struct forward_options forward = forward_sizes(r, r->facts.limits.context, blocks);
+    for (int i = 0; i < FORWARD_MASKS; i++) forward.allowed[i] = r->mask[i];
     rc = forward_create(&r->forward, r->device, r->weights, &forward, err);
     if (rc) return rc;
     r->stride = forward_table_stride(r->forward);
@@ -111,8 +150,6 @@ static int prepare(struct runner *r, const struct runner_options *o, struct err 
     if (rc) return rc;
     struct scheduler_options scheduler = {r->parallel, r->max_rows, SCORE_ROWS};
     rc = scheduler_create(&r->scheduler, &scheduler, r->kv, err);
-    if (rc) return rc;
-    rc = make_masks(r, o, err);
     if (rc) return rc;
     r->facts.limits.kv = r->kv;
     r->facts.limits.vocab = r->facts.hyper->vocab;
@@ -122,6 +159,14 @@ static int prepare(struct runner *r, const struct runner_options *o, struct err 
     r->facts.parameters = weights_parameters(r->weights);
     r->facts.weight_bytes = weights_bytes(r->weights);
     return make_room(r, err);
+}
+
+static int check_device(struct runner *r, struct gguf *g, struct err *err)
+{
+    double began = clock_seconds();
+    int rc = check_start(r->device, r->weights, g, err);
+    if (!rc) log_info("checked that the device computes rightly, in %.2f s", clock_seconds() - began);
+    return rc;
 }
 
 int runner_create(struct runner **out, struct device *device, const struct runner_options *o, struct err *err)
@@ -134,9 +179,12 @@ int runner_create(struct runner **out, struct device *device, const struct runne
     r->parallel = o->parallel;
     r->max_rows = o->step_tokens > o->parallel ? o->step_tokens : o->parallel;
     r->max_outputs = o->parallel + SCORE_ROWS;
+    r->depth = o->in_flight ? o->in_flight : device_info(device)->queued ? FORWARD_IN_FLIGHT : 1;
     int rc = weights_load(&r->weights, device, o->gguf, err);
     if (rc) goto fail;
     r->facts.hyper = weights_hyperparameters(r->weights);
+    if (device_info(device)->gpu && !o->unchecked) rc = check_device(r, o->gguf, err);
+    if (rc) goto fail;
     rc = prepare(r, o, err);
     if (rc) goto fail;
     *out = r;
@@ -150,6 +198,9 @@ fail:
 void runner_destroy(struct runner *r)
 {
     if (!r) return;
+    struct event_list nobody = {0};
+    struct runner_counts counts = {0};
+    runner_settle(r, &nobody, &counts);
     scheduler_destroy(r->scheduler);
     kv_blocks_destroy(r->kv);
     sampler_destroy(r->sampler);
@@ -163,7 +214,9 @@ void runner_destroy(struct runner *r)
     free(r->room.slot);
     free(r->room.table);
     free(r->room.output);
-    free(r->room.logits);
+    free(r->room.sampling);
+    for (int i = 0; i < FORWARD_IN_FLIGHT; i++) free(r->record[i].part);
+    for (int i = 0; i < FORWARD_MASKS; i++) free(r->mask[i]);
     free(r);
 }
 

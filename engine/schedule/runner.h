@@ -17,6 +17,8 @@ struct runner_options {
     const int32_t *end_ids;             /* copied */
     int n_end_ids;
     int parallel, step_tokens;
+    int in_flight;                      /* steps under way at once: 1, 2; 0: as suits the device */
+    bool unchecked;                     /* no short check of a GPU */
     int kv_tokens;                      /* of all sequences together; 0: chosen */
     int context;                        /* of one sequence; 0: the model's own */
 };
@@ -24,7 +26,7 @@ struct runner_options {
 /* Loads the weights and makes the KV cache; logs what was chosen. */
 int runner_create(struct runner **out, struct device *, const struct runner_options *,
                   struct err *) WARN_UNUSED;
-void runner_destroy(struct runner *); /* NULL is fine; no request is left */
+void runner_destroy(struct runner *); /* NULL is fine; all requests are released */
 
 struct runner_facts {
     const struct hyperparameters *hyper;
@@ -43,11 +45,15 @@ double runner_expire(struct runner *, double now, struct event_list *out);
 
 struct runner_counts {
     uint64_t prompt_tokens, completion_tokens;
+    uint64_t steps_ahead; /* begun while another was under way */
 };
-/* One step of the model. False where nothing can run. */
-bool runner_step(struct runner *, struct event_list *out, struct runner_counts *);
+/* Begins a step of the model, or ends one; where the device does both at once, the next step begins while one
+ * is under way. `alone`: no other runner has steps under way. False where nothing can run. */
+bool runner_step(struct runner *, bool alone, struct event_list *out, struct runner_counts *);
 /* Takes the requests that are over out of the runner: a list by `next`. */
 struct request *runner_reap(struct runner *);
+/* Frees such a request, at once or when the steps under way have ended. */
+void runner_release(struct request *);
 void runner_load(const struct runner *, int *running, int *waiting, int *blocks_used);
 
 /* engine_bench_run on an idle runner. */

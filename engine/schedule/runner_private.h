@@ -1,4 +1,4 @@
-/* The runner's members, for runner.c, step.c and bench.c. */
+/* The runner's members, for runner.c, live.c, step.c, outcome.c and bench.c. */
 #ifndef HEARTH_RUNNER_PRIVATE_H
 #define HEARTH_RUNNER_PRIVATE_H
 
@@ -8,12 +8,31 @@
 #define SCORE_ROWS 32 /* prompt rows of one step whose logits are read: bounds the host buffer */
 #define TOP_ROOM 128
 
+/* Which tokens the device may choose. */
+enum { MASK_WITH_ENDS, MASK_WITHOUT_ENDS };
+
 /* Arrays of one step. */
 struct step_room {
     int32_t *token, *position, *sequence, *slot; /* [max_rows] */
     int32_t *table;                              /* [parallel][stride] */
     int32_t *output;                             /* [max_outputs] */
-    float *logits;                               /* [max_outputs][vocab] */
+    struct sample_row *sampling;                 /* [max_outputs] */
+};
+
+/* One sequence in a step under way. */
+struct step_part {
+    struct sequence *sequence; /* stays until the step has ended, whatever becomes of the request */
+    int first, rows;           /* positions */
+    bool completes;            /* gives the token at position first + rows */
+    bool scored;               /* logits of all its rows come back */
+    bool chosen;               /* on the device: ids[place] */
+    int place;
+    int outputs;               /* rows of logits that come back */
+};
+
+struct step_record {
+    struct step_part *part; /* [parallel] */
+    int n_parts;
 };
 
 struct runner {
@@ -27,14 +46,38 @@ struct runner {
     struct runner_facts facts;
     int32_t *end_ids;  /* [n_end_ids] */
     bool *end;         /* [vocab] */
+    int32_t *mask[FORWARD_MASKS]; /* [(vocab + 31) / 32] bits */
     int parallel, max_rows, max_outputs, stride;
+    int depth;         /* steps under way at once */
     struct step_room room;
+    struct step_record record[FORWARD_IN_FLIGHT]; /* of the steps under way, from first_record on */
+    int first_record, n_records;
     struct engine_top top[TOP_ROOM];
     struct request *first, *last; /* live ones, by age */
 };
 
-/* Rows of one sequence for the next batch: its table goes to row `index` of the tables. */
+/* ---- live.c ---- */
+
+/* The end of a choice, and of a request: out of the scheduler, then the event. */
+void runner_finish(struct sequence *, enum finish, struct event_list *out);
+void runner_end(struct request *, const struct err *failure, double now, struct event_list *out);
+/* As many choices go on as events may be undelivered; the others wait. */
+void runner_balance(struct request *);
+
+/* ---- step.c ---- */
+
+/* An empty batch in the runner's room, and rows of one sequence for it: its table goes to row `index` of the
+ * tables. */
+void step_room_begin(struct runner *, struct batch *);
 void step_room_rows(struct runner *, struct batch *, const struct kv_table *, int index,
                     const int32_t *tokens, int first, int rows);
+/* Ends all steps under way. */
+void runner_settle(struct runner *, struct event_list *out, struct runner_counts *);
+
+/* ---- outcome.c ---- */
+
+/* What a part of a step gave becomes events. `logits` [outputs][vocab]; `id`: what the device chose. */
+int step_outcome(struct runner *, const struct step_part *, const float *logits, int32_t id,
+                 struct event_list *out, struct runner_counts *, struct err *) WARN_UNUSED;
 
 #endif

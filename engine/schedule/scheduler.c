@@ -212,11 +212,16 @@ static void plan_chunk(struct scheduler *s, struct task *t, int limit)
     if (t->scored) s->score_left -= rows;
 }
 
+static bool wants_chunk(const struct task *t)
+{
+    return t->state == TASK_RUNNING && t->rows == 0 && remaining(t) > 0;
+}
+
 static void plan_prefill(struct scheduler *s)
 {
     int n = 0;
     for (struct task *t = s->oldest; t; t = t->next) {
-        if (t->state != TASK_RUNNING || t->rows > 0) continue;
+        if (!wants_chunk(t)) continue;
         int i = n++;
         for (; i > 0 && remaining(s->prefill[i - 1]) > remaining(t); i--) s->prefill[i] = s->prefill[i - 1];
         s->prefill[i] = t;
@@ -224,7 +229,7 @@ static void plan_prefill(struct scheduler *s)
     if (n == 0) return;
 
     struct task *oldest = s->oldest;
-    while (oldest->state != TASK_RUNNING || oldest->rows > 0) oldest = oldest->next;
+    while (!wants_chunk(oldest)) oldest = oldest->next;
     int share = s->rows_left / 4;
     for (int i = 0; i < n; i++) {
         if (s->prefill[i] == oldest) share = 0; /* its turn comes here, with all that is left */
@@ -237,7 +242,7 @@ static void plan_rescue(struct scheduler *s)
 {
     for (struct task *t = s->oldest; t; t = t->next) {
         if (t->state != TASK_RUNNING) continue;
-        if (claim(s, t, kv_table_need(&t->kv, s->kv, t->n_computed, 1))) {
+        if (remaining(t) > 0 && claim(s, t, kv_table_need(&t->kv, s->kv, t->n_computed, 1))) {
             plan_chunk(s, t, s->rows_left);
         }
         return;

@@ -1,6 +1,6 @@
 /* Which rows make the next step. Knows nothing of requests, text or devices: it sees tasks, that is
  * sequences reduced to how many tokens they have, how many of them are in the KV cache, and
- * which KV blocks they hold.
+ * which KV blocks they hold. Steps under way count as done: the next ones run behind them.
  *
  * Policy: tasks are admitted in order of arrival, at most `parallel` of them, when blocks for all
  * their present tokens can be had. Each running task with one token to go gets its row first;
@@ -24,7 +24,8 @@ enum task_state {
 
 /* Owned by its sequence. Members below the line are the scheduler's. */
 struct task {
-    int n_tokens;       /* known tokens: prompt and output so far */
+    int n_tokens;       /* prompt and output so far, with a token that a step under way chooses; with none
+                         * to go, the task waits for its next one */
     int n_computed;     /* of them in the KV cache; the step that computes the last gives the next */
     bool scored;        /* logits of every row are wanted */
     struct kv_table kv;

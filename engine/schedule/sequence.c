@@ -21,7 +21,7 @@ int sequence_start(struct sequence *s, struct err *err)
     s->tokens = malloc((size_t)s->capacity * sizeof *s->tokens);
     if (!s->tokens) return nomem(err);
     memcpy(s->tokens, r->prompt, (size_t)r->n_prompt * sizeof *s->tokens);
-    s->task.n_tokens = r->n_prompt;
+    s->task.n_tokens = s->n_known = r->n_prompt;
     if (!penalised(&r->sampling)) return 0;
     int rc = token_counts_create(&s->counts, err);
     for (int i = 0; !rc && i < r->n_prompt; i++) rc = token_counts_add(s->counts, r->prompt[i], true, err);
@@ -30,14 +30,15 @@ int sequence_start(struct sequence *s, struct err *err)
 
 static int add_token(struct sequence *s, int32_t id, struct err *err)
 {
-    if (s->task.n_tokens == s->capacity) {
+    if (s->n_known + 3 > s->capacity && s->capacity < s->request->limit) {
         int limit = s->request->limit, capacity = s->capacity < limit / 2 ? s->capacity * 2 : limit;
         int32_t *tokens = realloc(s->tokens, (size_t)capacity * sizeof *tokens);
         if (!tokens) return nomem(err);
         s->tokens = tokens;
         s->capacity = capacity;
     }
-    s->tokens[s->task.n_tokens++] = id;
+    s->tokens[s->n_known++] = id;
+    if (s->task.n_tokens < s->n_known) s->task.n_tokens = s->n_known;
     s->n_output++;
     return s->counts ? token_counts_add(s->counts, id, false, err) : 0;
 }
@@ -131,7 +132,7 @@ int sequence_accept(struct sequence *s, int32_t id, const char *bytes, size_t n_
     if (rc) return rc;
     if (stopped) {
         *finish = FINISH_STOP;
-    } else if (s->task.n_tokens >= s->request->limit) {
+    } else if (s->n_known >= s->request->limit) {
         *finish = FINISH_LENGTH;
         rc = text_stream_flush(s->stream, &text, &length, &more, err);
         if (rc) return rc;

@@ -20,8 +20,9 @@ struct sequence {
     struct request *request;
     int choice;
     bool scheduled, finished;
-    int32_t *tokens;  /* [capacity] task.n_tokens of them: prompt and output */
-    int capacity;
+    int32_t *tokens;  /* [capacity] prompt and output: n_known of them; then -1 - i for the one that the
+                       * step under way puts at place i of its ids, and room for the step behind it */
+    int capacity, n_known;
     int n_output;
     struct text_stream *stream;
     struct token_counts *counts;  /* NULL without penalties */
@@ -46,6 +47,7 @@ struct request {
     int max_tokens;        /* -1: to the end of the context */
     int limit;             /* tokens of a sequence at most, prompt included */
     bool ignore_eos, logprobs, prompt_logprobs;
+    bool biased;           /* by logit_bias: more than ignore_eos does */
     int n_top;
     struct want *want;     /* [n_prompt] or NULL */
     int32_t *want_ids;     /* where their ids lie */
@@ -59,6 +61,9 @@ struct request {
     float next_logprob;    /* of the prompt token after them */
     bool forked;           /* all choices have begun */
     bool over;             /* its last event is made */
+    bool released;         /* nobody wants it any more: freed when no step refers to it */
+    int in_steps;          /* how often steps under way refer to it */
+    int pending;           /* tokens that they will give */
     struct event_list farewell; /* one ready-made event per choice: an end needs no memory */
 
     /* Guarded by the worker's mutex. */

@@ -43,7 +43,7 @@ struct worker {
     void *last_argument;
 
     atomic_int running, waiting, blocks, blocks_used, unstarted; /* for worker_status */
-    atomic_uint_fast64_t requests, prompt_tokens, completion_tokens, cancelled;
+    atomic_uint_fast64_t requests, prompt_tokens, completion_tokens, cancelled, steps_ahead;
     _Atomic double step_began; /* 0: no step in progress */
 };
 
@@ -114,7 +114,7 @@ static void publish(struct worker *w)
     if (some && w->options.wake) w->options.wake(w->options.wake_user);
     while (over) {
         struct request *next = over->next;
-        request_free(over);
+        runner_release(over);
         over = next;
     }
 }
@@ -138,11 +138,12 @@ static bool step(struct worker *w, double *deadline)
     for (int i = 0; i < w->n_runners; i++) {
         double next = runner_expire(w->runner[i], clock_seconds(), &w->events);
         if (next > 0 && (*deadline == 0 || next < *deadline)) *deadline = next;
-        worked |= runner_step(w->runner[i], &w->events, &counts);
+        worked |= runner_step(w->runner[i], w->n_runners == 1, &w->events, &counts);
     }
     atomic_store_explicit(&w->step_began, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&w->prompt_tokens, counts.prompt_tokens, memory_order_relaxed);
     atomic_fetch_add_explicit(&w->completion_tokens, counts.completion_tokens, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->steps_ahead, counts.steps_ahead, memory_order_relaxed);
     publish_status(w);
     publish(w);
     return worked;
@@ -229,7 +230,7 @@ static void abandon(struct worker *w)
         over = runner_reap(w->runner[i]);
         while (over) {
             struct request *next = over->next;
-            request_free(over);
+            runner_release(over);
             over = next;
         }
     }
@@ -439,6 +440,11 @@ bool worker_wait(struct worker *w, double seconds)
     return some;
 }
 
+const struct device_info *worker_device(const struct worker *w)
+{
+    return device_info(w->device);
+}
+
 void worker_status(const struct worker *w, struct engine_status *out)
 {
     double began = atomic_load_explicit(&w->step_began, memory_order_relaxed);
@@ -452,6 +458,7 @@ void worker_status(const struct worker *w, struct engine_status *out)
         .prompt_tokens = atomic_load_explicit(&w->prompt_tokens, memory_order_relaxed),
         .completion_tokens = atomic_load_explicit(&w->completion_tokens, memory_order_relaxed),
         .cancelled = atomic_load_explicit(&w->cancelled, memory_order_relaxed),
+        .steps_ahead = atomic_load_explicit(&w->steps_ahead, memory_order_relaxed),
         .step_seconds = began > 0 ? clock_seconds() - began : 0,
         .device = device_info(w->device)->description,
     };

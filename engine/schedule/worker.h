@@ -36,6 +36,7 @@ void worker_drain(struct worker *);
 
 struct event *worker_poll(struct worker *);
 bool worker_wait(struct worker *, double seconds);
+const struct device_info *worker_device(const struct worker *); /* constant */
 void worker_status(const struct worker *, struct engine_status *);
 
 #endif

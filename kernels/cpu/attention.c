@@ -17,7 +17,7 @@ struct plan {
     bool apart;     /* each span a piece of its own */
 };
 
-static void make_plan(struct plan *p, const struct cpu *cpu, const struct command *c)
+static void make_plan(struct plan *p, const struct cpu *cpu, const struct command *c, int longest)
 {
     const struct attention_args *a = &c->args.attention;
     *p = (struct plan){.args = a,
@@ -28,9 +28,6 @@ static void make_plan(struct plan *p, const struct cpu *cpu, const struct comman
                        .kv = c->buffer[4]->memory,
                        .out = c->buffer[5]->memory,
                        .heads = a->n_heads / a->n_kv_heads};
-    int longest = 0;
-    for (int r = 0; r < a->rows; r++)
-        longest = p->position[r] > longest ? p->position[r] : longest;
     p->spans = longest / ATTENTION_SPAN + 1;
     int pieces = cpu->threads * 4, most = ATTENTION_QUERIES / p->heads;
     p->rows_each = a->rows * a->n_kv_heads / pieces;
@@ -39,10 +36,11 @@ static void make_plan(struct plan *p, const struct cpu *cpu, const struct comman
     p->apart = p->spans > 1 && a->rows * a->n_kv_heads < pieces && cpu->threads > 1;
 }
 
+/* Positions may come with the submission itself, so the most that there can be counts. */
 void attention_needs(const struct cpu *cpu, const struct command *c, struct scratch *need)
 {
     struct plan p;
-    make_plan(&p, cpu, c);
+    make_plan(&p, cpu, c, c->args.attention.context - 1);
     size_t states = (size_t)(p.rows_each * p.heads) * attention_stride(p.args);
     need->own = (attention_scratch(p.args, p.rows_each) + 2 * states) * sizeof(float);
     if (p.apart)
@@ -149,8 +147,16 @@ static void run_apart(struct cpu *cpu, const struct plan *p, int command, int th
 
 void cpu_attention(struct cpu *cpu, int command, int thread)
 {
+    const struct command *c = &cpu->command[command];
+    const struct attention_args *a = &c->args.attention;
+    const int32_t *position = c->buffer[1]->memory;
+    int longest = 0;
+    for (int r = 0; r < a->rows; r++) {
+        REQUIRE(position[r] >= 0 && position[r] < a->context);
+        longest = position[r] > longest ? position[r] : longest;
+    }
     struct plan p;
-    make_plan(&p, cpu, &cpu->command[command]);
+    make_plan(&p, cpu, c, longest);
     if (p.apart) {
         run_apart(cpu, &p, command, thread);
         return;

@@ -1,7 +1,7 @@
 /* backend_cpu: opens the pool, keeps memory, and runs submitted commands on all threads. */
 #include <string.h>
-#include <time.h>
 
+#include "../host.h"
 #include "cpu.h"
 
 static const struct isa *const isas[] = {
@@ -20,19 +20,6 @@ static const struct isa *isa_find(const char *name)
         if ((!name || !strcmp(name, isas[i]->name)) && isas[i]->supported())
             return isas[i];
     return NULL;
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void *aligned_memory(size_t bytes)
-{
-    void *memory;
-    return posix_memalign(&memory, 64, bytes ? bytes : 64) ? NULL : memory;
 }
 
 static void cpu_close(struct device *device)
@@ -78,17 +65,6 @@ static int cpu_open(struct device *device, const struct device_options *options,
     return 0;
 }
 
-static int cpu_alloc(struct buffer *b, struct err *err)
-{
-    size_t bytes = b->count * dtype_block_bytes(b->dtype); /* checked by the caller */
-    b->memory = aligned_memory(bytes);
-    if (!b->memory)
-        return err_set(err, ERR_NOMEM, "out of memory for a buffer of %zu bytes", bytes);
-    memset(b->memory, 0, bytes);
-    b->bytes = bytes;
-    return 0;
-}
-
 struct packing_job {
     struct packed *weight;
     const uint8_t *data;
@@ -121,7 +97,7 @@ static int cpu_weight(struct buffer *b, const void *data, unsigned use, struct e
     size_t bytes;
     w->tile_bytes = k->bits ? b->columns / dtype_block(b->dtype) * packed_super_bytes(k)
                             : b->columns * TILE * dtype_block_bytes(b->dtype);
-    if (__builtin_mul_overflow(w->tiles, w->tile_bytes, &bytes) || !(w->data = aligned_memory(bytes))) {
+    if (__builtin_mul_overflow(w->tiles, w->tile_bytes, &bytes) || !(w->data = host_memory(bytes))) {
         free(w);
         return err_set(err, ERR_NOMEM, "out of memory for a weight of %zu by %zu", b->rows, b->columns);
     }
@@ -139,22 +115,10 @@ static void cpu_free(struct buffer *b)
     free(b->memory);
 }
 
-static void cpu_read(struct buffer *b, size_t first, size_t count, void *out)
-{
-    size_t size = dtype_block_bytes(b->dtype);
-    memcpy(out, (const char *)b->memory + first * size, count * size);
-}
-
-static void cpu_write(struct buffer *b, size_t first, size_t count, const void *in)
-{
-    size_t size = dtype_block_bytes(b->dtype);
-    memcpy((char *)b->memory + first * size, in, count * size);
-}
-
 static int grow(unsigned char **memory, size_t bytes, struct err *err)
 {
     free(*memory);
-    *memory = aligned_memory(bytes);
+    *memory = host_memory(bytes);
     return *memory ? 0 : err_set(err, ERR_NOMEM, "out of memory for %zu bytes of scratch", bytes);
 }
 
@@ -171,6 +135,8 @@ static int reserve(struct cpu *cpu, const struct command *list, int n, struct er
         else if (list[i].op == OPERATOR_rope_kv)
             need.angles =
                 (size_t)list[i].args.rope_kv.rows * (size_t)list[i].args.rope_kv.rope_dim * sizeof(float);
+        else if (list[i].op == OPERATOR_sample)
+            need.own = sample_floats(&list[i]) * sizeof(float);
         most.own = need.own > most.own ? need.own : most.own;
         most.shared = need.shared > most.shared ? need.shared : most.shared;
         most.angles = need.angles > most.angles ? need.angles : most.angles;
@@ -203,10 +169,13 @@ static int reserve(struct cpu *cpu, const struct command *list, int n, struct er
 static void run_commands(void *context, int thread)
 {
     struct cpu *cpu = context;
-    double before = thread == 0 ? now() : 0;
+    double before = thread == 0 ? host_now() : 0;
     for (int i = 0; i < cpu->commands; i++) {
         enum operator op = cpu->command[i].op;
-        if (op == OPERATOR_matmul)
+        if (op == OPERATOR_COUNT) {
+            if (thread == 0)
+                host_copy(&cpu->command[i]);
+        } else if (op == OPERATOR_matmul)
             cpu_matmul(cpu, i, thread);
         else if (op == OPERATOR_attention)
             cpu_attention(cpu, i, thread);
@@ -215,16 +184,20 @@ static void run_commands(void *context, int thread)
         if (i + 1 < cpu->commands) /* the pool has the last one */
             pool_barrier(cpu->pool);
         if (thread == 0) {
-            double after = now();
-            cpu->seconds[op] += after - before;
+            double after = host_now();
+            if (op != OPERATOR_COUNT)
+                cpu->seconds[op] += after - before;
             before = after;
         }
     }
 }
 
-static int cpu_submit(struct device *device, const struct command *list, int n, struct err *err)
+static int cpu_submit(struct device *device, const struct command *list, int n, bool whole, uint64_t *ticket,
+                      struct err *err)
 {
     struct cpu *cpu = device->state;
+    (void)whole; /* all results are always written */
+    *ticket = 0;
     int rc = reserve(cpu, list, n, err);
     if (rc < 0)
         return rc;
@@ -233,14 +206,6 @@ static int cpu_submit(struct device *device, const struct command *list, int n, 
     cpu->command = list;
     cpu->commands = n;
     pool_run(cpu->pool, run_commands, cpu);
-    return 0;
-}
-
-/* Submitting runs everything, so there is nothing to wait for. */
-static int cpu_wait(struct device *device, struct err *err)
-{
-    (void)device;
-    (void)err;
     return 0;
 }
 
@@ -267,17 +232,17 @@ static void read_share(void *context, int thread)
 static double cpu_bandwidth(struct device *device, size_t bytes)
 {
     struct cpu *cpu = device->state;
-    void *memory = aligned_memory(bytes);
+    void *memory = host_memory(bytes);
     double best = 0;
     if (!memory)
         return 0;
     memset(memory, 1, bytes);
     for (int i = 0; i < 5; i++) {
         struct reading r = {.cpu = cpu, .memory = memory, .bytes = bytes};
-        double start = now();
+        double start = host_now();
         pool_run(cpu->pool, read_share, &r);
-        double rate =
-            (double)(bytes / (size_t)cpu->threads / 4096 * 4096 * (size_t)cpu->threads) / (now() - start);
+        double rate = (double)(bytes / (size_t)cpu->threads / 4096 * 4096 * (size_t)cpu->threads) /
+                      (host_now() - start);
         best = rate > best ? rate : best;
     }
     free(memory);
@@ -292,7 +257,7 @@ static void cpu_profile(struct device *device, double *seconds)
 }
 
 const struct backend backend_cpu = {
-    .open = cpu_open, .close = cpu_close, .alloc = cpu_alloc, .weight = cpu_weight, .free = cpu_free,
-    .read = cpu_read, .write = cpu_write, .submit = cpu_submit, .wait = cpu_wait, .idle = cpu_idle,
-    .bandwidth = cpu_bandwidth, .profile = cpu_profile,
+    .open = cpu_open, .close = cpu_close, .alloc = host_alloc, .weight = cpu_weight, .free = cpu_free,
+    .view = host_view, .read = host_read, .write = host_write, .submit = cpu_submit, .wait = host_wait,
+    .idle = cpu_idle, .bandwidth = cpu_bandwidth, .profile = cpu_profile,
 };

@@ -199,6 +199,10 @@ struct scratch {
 };
 void matmul_scratch(const struct cpu *, const struct command *, struct scratch *);
 void attention_needs(const struct cpu *, const struct command *, struct scratch *);
+static inline size_t sample_floats(const struct command *c)
+{
+    return 2 * (size_t)c->args.sample.vocab;
+}
 /* Run by all threads at once; the caller has a barrier after each. */
 void cpu_matmul(struct cpu *, int command, int thread);
 void cpu_attention(struct cpu *, int command, int thread);

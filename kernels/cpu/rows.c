@@ -1,6 +1,7 @@
 /* The operators that are dealt out by rows. */
 #include <string.h>
 
+#include "../host.h"
 #include "cpu.h"
 
 /* A thread's share of n pieces. */
@@ -13,14 +14,11 @@ static void share(const struct cpu *cpu, int thread, int n, int *first, int *las
 static void embed(const struct cpu *cpu, const struct command *c, int thread)
 {
     const struct embed_args *a = &c->args.embed;
-    const int32_t *ids = c->buffer[0]->memory;
     int first, last;
     share(cpu, thread, a->rows, &first, &last);
-    for (int r = first; r < last; r++) {
-        REQUIRE(ids[r] >= 0 && ids[r] < a->vocab);
-        packed_row(c->buffer[1]->memory, (size_t)ids[r],
-                   (float *)c->buffer[2]->memory + (size_t)r * (size_t)a->width);
-    }
+    for (int r = first; r < last; r++)
+        packed_row(c->buffer[2]->memory, (size_t)host_token(c, r),
+                   (float *)c->buffer[3]->memory + (size_t)r * (size_t)a->width);
 }
 
 static void rms_norm(const struct cpu *cpu, const struct command *c, int thread)
@@ -38,7 +36,7 @@ static void rms_norm(const struct cpu *cpu, const struct command *c, int thread)
 }
 
 /* Whether an earlier rope_kv of the submission has made the same angles: layers differ in their
- * data only, and positions do not change within a submission. */
+ * data only, and no operator writes positions. */
 static bool same_angles(const struct command *a, const struct command *b)
 {
     return a->op == OPERATOR_rope_kv && !memcmp(&a->args.rope_kv, &b->args.rope_kv, sizeof a->args.rope_kv) &&
@@ -47,7 +45,7 @@ static bool same_angles(const struct command *a, const struct command *b)
 
 static bool angles_are_there(const struct cpu *cpu, int command)
 {
-    for (int i = command - 1; i >= 0; i--)
+    for (int i = command - 1; i >= 0 && cpu->command[i].copy != COPY_IN; i--)
         if (cpu->command[i].op == OPERATOR_rope_kv)
             return same_angles(&cpu->command[i], &cpu->command[command]);
     return false;
@@ -74,14 +72,13 @@ static void rope_kv(struct cpu *cpu, int command, int thread)
     const struct command *c = &cpu->command[command];
     const struct rope_kv_args *a = &c->args.rope_kv;
     const int32_t *position = c->buffer[1]->memory;
-    const float *factors = c->buffer[3] ? c->buffer[3]->memory : NULL;
     bool there = angles_are_there(cpu, command);
     int first, last;
     share(cpu, thread, a->rows, &first, &last);
     for (int r = first; r < last; r++) {
         float *cs = cpu->angles + (size_t)r * (size_t)a->rope_dim;
         if (!there)
-            rope_angles(a, position[r], factors, cs);
+            rope_angles(a, position[r], c->buffer[3]->memory, cs);
         rope_row(cpu, c, r, cs);
     }
 }
@@ -133,6 +130,17 @@ static void kv_copy(const struct command *c, int thread)
     }
 }
 
+static void sample(const struct cpu *cpu, const struct command *c, int thread)
+{
+    const struct sample_args *a = &c->args.sample, one = {1, a->vocab};
+    int first, last;
+    share(cpu, thread, a->rows, &first, &last);
+    for (int r = first; r < last; r++)
+        sample_rows(&one, (const float *)c->buffer[0]->memory + (size_t)r * (size_t)a->vocab,
+                    c->buffer[1]->memory, (const int32_t *)c->buffer[2]->memory + r * SAMPLE_ROW_INTS,
+                    (int32_t *)c->buffer[3]->memory + r, (float *)(void *)cpu->own[thread]);
+}
+
 void cpu_rows(struct cpu *cpu, int command, int thread)
 {
     const struct command *c = &cpu->command[command];
@@ -143,6 +151,7 @@ void cpu_rows(struct cpu *cpu, int command, int thread)
     case OPERATOR_swiglu: swiglu(cpu, c, thread); break;
     case OPERATOR_gather: gather(cpu, c, thread); break;
     case OPERATOR_kv_copy: kv_copy(c, thread); break;
+    case OPERATOR_sample: sample(cpu, c, thread); break;
     default: REQUIRE(!"an operator on rows");
     }
 }

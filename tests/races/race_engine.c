@@ -22,6 +22,7 @@ void race_engine_open(struct race_engine *r, struct engine_options options, int 
     check(tiny_model_write(&tiny, r->path, &err), &err);
     options.device = argc > 1 ? argv[1] : "reference";
     options.threads = 2;
+    options.in_flight = 2;
     check(engine_open(&r->engine, &options, &err), &err);
     check(engine_load(r->engine, r->path, NULL, &r->model, &err), &err);
 }

@@ -111,7 +111,7 @@ Test(options, bad_flags)
     expect_refused(COMMAND_SERVE, "--max-body", "9999999999G", "is not a whole number");
     expect_refused(COMMAND_SERVE, "--temperature", "nan", "is not a number");
     expect_refused(COMMAND_SERVE, "--temperature", "2.1", "outside 0..2");
-    expect_refused(COMMAND_SERVE, "--device", "cp", "'cp' is none of auto|cpu|reference");
+    expect_refused(COMMAND_SERVE, "--activations", "int4", "'int4' is none of auto|f32|int8");
     expect_refused(COMMAND_SERVE, "--json", NULL, "no such option");
     expect_refused(COMMAND_SERVE, "--pull=maybe", NULL, "neither yes nor no");
     expect_refused(COMMAND_SERVE, "extra", NULL, "extra: unexpected");

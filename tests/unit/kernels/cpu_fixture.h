@@ -1,5 +1,5 @@
-/* Helpers of the CPU device's tests: seeded numbers, random weights of every type, and one device
- * per instruction set that this machine has. */
+/* Helpers of the CPU device's tests: buffers with contents, and one device per instruction set that this
+ * machine has. */
 #ifndef HEARTH_TEST_CPU_FIXTURE_H
 #define HEARTH_TEST_CPU_FIXTURE_H
 
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../../../kernels/backend.h"
+#include "../../support/random_data.h"
 
 static const char *const isa_names[] = {"avx512vnni", "avx2", "neon", "scalar"};
 
@@ -28,65 +29,6 @@ static void with_each_isa(int threads, void (*body)(struct device *, const char 
         ran++;
     }
     cr_assert_geq(ran, 1);
-}
-
-static uint32_t random_state = 1;
-
-static inline uint32_t random_bits(void)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 17;
-    random_state ^= random_state << 5;
-    return random_state;
-}
-
-static inline float random_normal(void)
-{
-    float sum = 0;
-    for (int i = 0; i < 4; i++)
-        sum += (float)(random_bits() >> 8) / 16777216.0f - 0.5f;
-    return sum * 1.73f;
-}
-
-static inline float *random_floats(size_t n)
-{
-    float *x = malloc(n * sizeof *x);
-    cr_assert_not_null(x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = random_normal() * (random_bits() % 97 == 0 ? 20.0f : 1.0f); /* with outliers */
-    return x;
-}
-
-/* Weights of any type: random bits, with factors that are sane numbers. */
-static inline uint8_t *random_weight(enum dtype dtype, size_t count)
-{
-    static const struct {
-        enum dtype dtype;
-        int at[2]; /* of f16 factors in a block, -1: none */
-    } factors[] = {
-        {DTYPE_Q4_0, {0, -1}}, {DTYPE_Q4_1, {0, 2}}, {DTYPE_Q5_0, {0, -1}}, {DTYPE_Q5_1, {0, 2}},
-        {DTYPE_Q8_0, {0, -1}}, {DTYPE_Q2_K, {80, 82}}, {DTYPE_Q3_K, {108, -1}}, {DTYPE_Q4_K, {0, 2}},
-        {DTYPE_Q5_K, {0, 2}}, {DTYPE_Q6_K, {208, -1}}, {DTYPE_IQ4_NL, {0, -1}}, {DTYPE_IQ4_XS, {0, -1}},
-    };
-    size_t blocks = count / dtype_block(dtype), size = dtype_block_bytes(dtype);
-    uint8_t *data = malloc(blocks * size);
-    cr_assert_not_null(data);
-    if (dtype_block(dtype) == 1) {
-        for (size_t i = 0; i < count; i++) {
-            float x = random_normal() * 0.1f;
-            cr_assert_eq(dtype_from_f32(dtype, &x, 1, data + i * size), 0);
-        }
-        return data;
-    }
-    for (size_t i = 0; i < blocks * size; i++)
-        data[i] = (uint8_t)(random_bits() >> 11);
-    for (size_t f = 0; f < sizeof factors / sizeof *factors; f++)
-        for (size_t b = 0; b < blocks && factors[f].dtype == dtype; b++)
-            for (int i = 0; i < 2 && factors[f].at[i] >= 0; i++) {
-                uint16_t h = f32_to_f16(0.001f + 0.01f * (float)(random_bits() >> 8) / 16777216.0f);
-                memcpy(data + b * size + factors[f].at[i], &h, 2);
-            }
-    return data;
 }
 
 static inline struct buffer *new_buffer(struct device *device, enum dtype dtype, size_t count,

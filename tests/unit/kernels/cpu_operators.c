@@ -47,8 +47,15 @@ static void free_case(struct attention_case *a)
 /* Runs rows [first, first + n) on a device. */
 static float *attend(struct device *device, const struct attention_case *a, int first, int n)
 {
-    struct attention_args args = {n, HEADS, KV_HEADS, a->dim, (int)qkv_width(a), BLOCK_TOKENS, BLOCKS,
-                                  1.0f / sqrtf((float)a->dim)};
+    struct attention_args args = {.rows = n,
+                                  .n_heads = HEADS,
+                                  .n_kv_heads = KV_HEADS,
+                                  .head_dim = a->dim,
+                                  .q_stride = (int)qkv_width(a),
+                                  .block_tokens = BLOCK_TOKENS,
+                                  .table_stride = BLOCKS,
+                                  .scale = 1.0f / sqrtf((float)a->dim),
+                                  .context = BLOCKS * BLOCK_TOKENS};
     enum dtype kv_type = device_info(device)->kv_type;
     size_t count = kv_count(a);
     uint16_t *half = malloc(count * sizeof *half);
@@ -161,14 +168,15 @@ static float *run_rows(struct device *device, int width, const float *x, const u
 {
     enum { rows = 7 };
     size_t n = (size_t)(rows * width);
-    int32_t ids[rows] = {3, 0, 17, 18, 5, 5, 9}, index[3] = {6, 0, 6};
+    int32_t ids[rows] = {3, 0, 17, 18, -2, 5, -1}, sampled[2] = {9, 5}, index[3] = {6, 0, 6};
     struct buffer *in = new_buffer(device, DTYPE_F32, 2 * n, x),
                   *w = new_buffer(device, DTYPE_F32, (size_t)width, x);
     struct buffer *normed = new_buffer(device, DTYPE_F32, n, NULL),
                   *gated = new_buffer(device, DTYPE_F32, n, NULL);
     struct buffer *picked = new_buffer(device, DTYPE_F32, (size_t)(3 * width), NULL);
     struct buffer *id = new_buffer(device, DTYPE_I32, rows, ids),
-                  *at = new_buffer(device, DTYPE_I32, 3, index);
+                  *at = new_buffer(device, DTYPE_I32, 3, index),
+                  *chosen = new_buffer(device, DTYPE_I32, 2, sampled);
     struct buffer *weight = new_weight(device, dtype, 19, (size_t)width, table, use);
     struct buffer *embedded = new_buffer(device, DTYPE_F32, n, NULL);
     struct commands *c = commands_begin(device);
@@ -176,7 +184,7 @@ static float *run_rows(struct device *device, int width, const float *x, const u
                     normed);
     device_swiglu(c, &(struct swiglu_args){rows, width}, in, gated);
     device_gather(c, &(struct gather_args){3, width}, normed, at, picked);
-    device_embed(c, &(struct embed_args){rows, width, 19}, id, weight, embedded);
+    device_embed(c, &(struct embed_args){rows, width, 19}, id, chosen, weight, embedded);
     run_commands(c);
     struct buffer *outputs[] = {normed, gated, picked, embedded};
     float *all = malloc((3 * n + (size_t)(3 * width)) * sizeof *all);
@@ -188,8 +196,8 @@ static float *run_rows(struct device *device, int width, const float *x, const u
         free(part);
         buffer_free(outputs[i]);
     }
-    struct buffer *rest[] = {in, w, id, at, weight};
-    for (int i = 0; i < 5; i++)
+    struct buffer *rest[] = {in, w, id, at, chosen, weight};
+    for (int i = 0; i < 6; i++)
         buffer_free(rest[i]);
     return all;
 }
@@ -224,13 +232,16 @@ Test(cpu_operators, norm_gate_gather_and_embed_match_the_reference)
     with_each_isa(2, rows_match);
 }
 
-/* RoPE in both styles, with factors and YaRN; then blocks copied. Returns qkv, then the KV buffer. */
+/* RoPE in both styles; then blocks copied. Returns qkv, then the KV buffer. */
 static float *run_rope(struct device *device, const struct rope_kv_args *args, const float *x, size_t *count)
 {
     int32_t position[5] = {0, 1, 77, 4000, 3}, slot[5] = {5, 16, 47, 0, 31}, pair[4] = {1, 3, 3, 4};
-    float factors[32];
-    for (int i = 0; i < 32; i++)
-        factors[i] = 1.0f + 0.1f * (float)i;
+    float frequency[64];
+    for (int i = 0; i < 32; i++) {
+        double exact = pow(10000, -2.0 * i / args->rope_dim);
+        frequency[2 * i] = (float)exact;
+        frequency[2 * i + 1] = (float)(exact - (double)frequency[2 * i]);
+    }
     size_t width = (size_t)((args->n_heads + 2 * args->n_kv_heads) * args->head_dim), n = 5 * width;
     int block = 2 * args->n_kv_heads * args->block_tokens * args->head_dim;
     enum dtype kv_type = device_info(device)->kv_type;
@@ -238,10 +249,10 @@ static float *run_rope(struct device *device, const struct rope_kv_args *args, c
                   *kv = new_buffer(device, kv_type, (size_t)(5 * block), NULL);
     struct buffer *at = new_buffer(device, DTYPE_I32, 5, position),
                   *to = new_buffer(device, DTYPE_I32, 5, slot);
-    struct buffer *factor = new_buffer(device, DTYPE_F32, 32, factors),
+    struct buffer *table = new_buffer(device, DTYPE_F32, 64, frequency),
                   *pairs = new_buffer(device, DTYPE_I32, 4, pair);
     struct commands *c = commands_begin(device);
-    device_rope_kv(c, args, qkv, at, to, args->yarn_ext > 0 ? NULL : factor, kv);
+    device_rope_kv(c, args, qkv, at, to, table, kv);
     device_kv_copy(c, &(struct kv_copy_args){2, block}, pairs, kv);
     run_commands(c);
     float *all = malloc((n + (size_t)(5 * block)) * sizeof *all), *rotated = read_floats(qkv);
@@ -254,7 +265,7 @@ static float *run_rope(struct device *device, const struct rope_kv_args *args, c
     for (int i = 0; kv_type == DTYPE_F16 && i < 5 * block; i++)
         all[n + (size_t)i] = f16_to_f32(half[i]);
     *count = n + (size_t)(5 * block);
-    struct buffer *rest[] = {qkv, kv, at, to, factor, pairs};
+    struct buffer *rest[] = {qkv, kv, at, to, table, pairs};
     for (int i = 0; i < 6; i++)
         buffer_free(rest[i]);
     free(rotated);
@@ -266,10 +277,7 @@ static void rope_matches(struct device *device, const char *isa)
 {
     float *x = random_floats(5 * 8 * 64);
     for (int i = 0; i < 4; i++) {
-        struct rope_kv_args args = {5, 4, 2, 64, i < 2 ? 64 : 40, i % 2, 16, 10000.0f, 1.0f, 0, 0, 0, 1.0f};
-        if (i >= 2)
-            args.freq_scale = 0.25f, args.yarn_ext = 1, args.yarn_low = 3, args.yarn_high = 12,
-            args.magnitude = 1.1f;
+        struct rope_kv_args args = {5, 4, 2, 64, i < 2 ? 64 : 40, i % 2, 16, i < 2 ? 1.0f : 1.1f};
         size_t n, m;
         float *got = run_rope(device, &args, x, &n), *want = run_rope(reference, &args, x, &m);
         cr_assert_eq(n, m);
@@ -284,6 +292,59 @@ static void rope_matches(struct device *device, const char *isa)
 Test(cpu_operators, rope_and_block_copies_match_the_reference)
 {
     with_each_isa(2, rope_matches);
+}
+
+/* Positions, tokens and results travel with the commands: what is in the buffers before does not count. */
+static void copies_are_in_order(struct device *device, const char *isa)
+{
+    struct attention_case *a = make_case(64, 9);
+    for (int r = 0; r < a->rows; r++)
+        a->position[r] = r == 8 ? 1400 : r * 5;
+    float *want = attend(device, a, 0, a->rows);
+    size_t width = qkv_width(a), out_width = HEADS * 64;
+    struct attention_args args = {.rows = 9,
+                                  .n_heads = HEADS,
+                                  .n_kv_heads = KV_HEADS,
+                                  .head_dim = 64,
+                                  .q_stride = (int)width,
+                                  .block_tokens = BLOCK_TOKENS,
+                                  .table_stride = BLOCKS,
+                                  .scale = 0.125f,
+                                  .context = BLOCKS * BLOCK_TOKENS};
+    uint16_t *half = malloc(kv_count(a) * sizeof *half);
+    float got[9 * HEADS * 64];
+    for (size_t i = 0; i < kv_count(a); i++)
+        half[i] = f32_to_f16(a->kv[i]);
+    struct buffer *qkv = new_buffer(device, DTYPE_F32, 9 * width, NULL),
+                  *rows = new_buffer(device, DTYPE_I32, 18, NULL);
+    struct buffer *table = new_buffer(device, DTYPE_I32, 3 * BLOCKS, NULL), *position = NULL,
+                  *sequence = NULL;
+    struct buffer *kv = new_buffer(device, DTYPE_F16, kv_count(a), half);
+    struct buffer *out = new_buffer(device, DTYPE_F32, 9 * out_width, NULL);
+    struct err err;
+    cr_assert_eq(buffer_view(rows, 0, 9, &position, &err), 0);
+    cr_assert_eq(buffer_view(rows, 9, 9, &sequence, &err), 0);
+    struct commands *c = commands_begin(device);
+    device_upload(c, qkv, 0, 9 * width, a->qkv);
+    device_upload(c, table, 0, 3 * BLOCKS, a->table);
+    device_upload(c, rows, 0, 9, a->position);
+    device_upload(c, sequence, 0, 9, a->sequence);
+    device_attention(c, &args, qkv, position, sequence, table, kv, out);
+    device_download(c, out, 0, 9 * out_width, got);
+    run_commands(c);
+    cr_assert(!memcmp(got, want, sizeof got), "%s", isa);
+    struct buffer *all[] = {position, sequence, rows, qkv, table, kv, out};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        buffer_free(all[i]);
+    free(half);
+    free(want);
+    free_case(a);
+}
+
+Test(cpu_operators, copies_are_commands_in_order)
+{
+    with_each_isa(1, copies_are_in_order);
+    with_each_isa(3, copies_are_in_order);
 }
 
 Test(cpu_operators, unknown_instruction_sets_are_refused)

@@ -216,6 +216,87 @@ Test(forward, copied_blocks_continue_a_sequence)
     }
 }
 
+static int32_t best_of(const float *logits)
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < VOCAB; i++)
+        if (logits[i] > logits[best])
+            best = i;
+    return best;
+}
+
+/* Two sequences, each step begun before the one ahead has ended: the host never names the next token. */
+Test(forward, tokens_chosen_on_the_device_go_on_by_reference)
+{
+    enum { STEPS = 12 };
+    static const struct sample_row greedy[2] = {{.top_p = 1}, {.top_p = 1}};
+    for (int m = 0; m < N_MODELS; m++) {
+        int32_t expected[2][STEPS], got[2][STEPS] = {{0}};
+        open_model(&models[m]);
+        for (int s = 0; s < 2; s++)
+            for (int i = 0; i < STEPS; i++) {
+                struct rows r = new_rows();
+                add_rows(&r, s, i, 1, true);
+                if (i > 0)
+                    r.token[0] = expected[s][i - 1];
+                run(r, parts);
+                expected[s][i] = best_of(parts);
+            }
+        for (int i = 0, ended = 0; ended < STEPS; i++) {
+            struct forward_result result;
+            if (i < STEPS) {
+                struct rows r = new_rows();
+                for (int s = 0; s < 2; s++) /* rows and places are crossed */
+                    add_rows(&r, 1 - s, i, 1, true);
+                r.output[0] = 1, r.output[1] = 0;
+                for (int row = 0; row < 2 && i > 0; row++)
+                    r.token[row] = -1 - (1 - row);
+                struct batch b = r.batch;
+                b.token = r.token, b.position = r.position, b.sequence = r.sequence, b.slot = r.slot;
+                b.table = r.table, b.output = r.output, b.sampling = greedy, b.n_sampled = 2;
+                cr_assert_eq(forward_begin(forward, &b, &err), 0, "%s", err.text);
+                memset(&r, 0x55, sizeof r); /* nobody needs it any more */
+            }
+            if (i == 0)
+                continue;
+            cr_assert_eq(forward_in_flight(forward), i < STEPS ? 2 : 1);
+            cr_assert_eq(forward_end(forward, &result, &err), 0, "%s", err.text);
+            got[0][ended] = result.ids[0];
+            got[1][ended++] = result.ids[1];
+        }
+        cr_expect_arr_eq(got, expected, sizeof got, "model %d", m);
+    }
+}
+
+Test(forward, only_allowed_tokens_are_chosen)
+{
+    size_t size;
+    int32_t allowed[VOCAB / 32] = {0}, only = 77;
+    allowed[only / 32] = 1 << only % 32;
+    cr_assert_eq(tiny_model_bytes(&models[0], 0, &bytes, &size, &err), 0, "%s", err.text);
+    open_bytes(size);
+    forward_destroy(forward);
+    struct forward_options f = {.max_rows = ROWS, .max_outputs = ROWS, .max_sequences = SEQUENCES,
+                                .block_tokens = BLOCK, .n_blocks = BLOCKS, .max_context = CONTEXT,
+                                .allowed = {NULL, allowed}};
+    cr_assert_eq(forward_create(&forward, device, weights, &f, &err), 0, "%s", err.text);
+    static const struct sample_row greedy = {.top_p = 1};
+    for (int mask = 0; mask < 2; mask++) {
+        struct rows r = new_rows();
+        struct forward_result result;
+        run_whole(0, whole);
+        add_rows(&r, 0, 0, 20, true);
+        struct batch b = r.batch;
+        b.token = r.token, b.position = r.position, b.sequence = r.sequence, b.slot = r.slot;
+        b.table = r.table, b.output = r.output, b.sampling = &greedy, b.n_sampled = 1, b.mask = mask;
+        cr_assert_eq(forward_begin(forward, &b, &err), 0, "%s", err.text);
+        cr_assert_eq(forward_end(forward, &result, &err), 0, "%s", err.text);
+        cr_expect_eq(result.ids[0], mask ? only : best_of(whole));
+        for (int i = 1; i < 20; i++) /* the logits that come back are those of the others */
+            cr_expect_arr_eq(result.logits + (i - 1) * VOCAB, whole + i * VOCAB, VOCAB * sizeof *whole);
+    }
+}
+
 Test(forward, the_same_weights_in_8_bits_are_close)
 {
     open_model(&models[0]);

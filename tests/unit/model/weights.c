@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../../engine/model/forward.h"
+#include "../../../engine/model/architectures.h"
 #include "../../support/tiny_model.h"
 
 static struct device *device;
@@ -105,6 +105,46 @@ Test(weights, yarn)
     /* 16 ln(1024 / (2 pi beta)) / (2 ln 10000): 1.41 for beta 32, 4.42 for beta 1 */
     cr_assert_eq(hp->yarn_low, 1);
     cr_assert_eq(hp->yarn_high, 5);
+}
+
+/* 8 pairs at base 10000: pair i turns by 10000^(-i/8) per position, to far more digits than a float has. */
+static void expect_frequencies(double (*of)(int pair))
+{
+    float table[16];
+    cr_assert_eq(buffer_read(weights->rope_frequency, 0, 16, table, &err), 0, "%s", err.text);
+    for (int i = 0; i < 8; i++) {
+        double sum = (double)table[2 * i] + (double)table[2 * i + 1];
+        cr_expect(fabs(sum / of(i) - 1) < 1e-12, "pair %d: %.17g", i, sum);
+    }
+}
+
+static double plain(int pair)
+{
+    return pow(10000, -pair / 8.0);
+}
+
+static double stretched(int pair) /* YaRN of the test above: full below pair 1, a quarter from pair 5 on */
+{
+    double kept = fmin(1, fmax(0, (5 - pair) / 4.0));
+    return plain(pair) * (kept + (1 - kept) / 4);
+}
+
+static double by_factor(int pair)
+{
+    const struct gguf_tensor *t = gguf_find_tensor(g, "rope_freqs.weight");
+    float factor;
+    memcpy(&factor, (const char *)t->data + (size_t)pair * sizeof factor, sizeof factor);
+    return plain(pair) / (double)factor;
+}
+
+Test(weights, rope_frequencies)
+{
+    cr_assert_eq(load(OPTIONS(0)), 0, "%s", err.text);
+    expect_frequencies(plain);
+    cr_assert_eq(load(OPTIONS(.yarn = 4, .context = 2048)), 0, "%s", err.text);
+    expect_frequencies(stretched);
+    cr_assert_eq(load(OPTIONS(.architecture = "llama", .rope_factors = true)), 0, "%s", err.text);
+    expect_frequencies(by_factor);
 }
 
 Test(weights, missing_keys)

@@ -11,6 +11,9 @@
 #include "../../support/tiny_model.h"
 
 #define PATIENCE 60.0
+#ifndef STEPS_IN_FLIGHT
+#define STEPS_IN_FLIGHT 1
+#endif
 
 static char path[64];
 static struct engine *engine;
@@ -22,6 +25,7 @@ static void open_with(struct engine_options options, int context)
 {
     options.device = "reference";
     options.threads = 1;
+    if (options.in_flight == 0) options.in_flight = STEPS_IN_FLIGHT;
     cr_assert_eq(engine_open(&engine, &options, &err), 0, "%s", err.text);
     struct model_options load = {.name = "tiny", .context = context};
     cr_assert_eq(engine_load(engine, path, &load, &model, &err), 0, "%s", err.text);

@@ -125,6 +125,30 @@ Test(scheduler, paused_tasks_give_up_their_turn_and_keep_their_blocks)
     destroy();
 }
 
+/* Its last token is in a step under way and its next one is not known: nobody loses blocks for it. */
+Test(scheduler, a_task_that_waits_for_its_token_is_left_out)
+{
+    struct kv_table rest;
+    struct kv_copies none = {0};
+    create(5, 4, 16);
+    add(0, 8, 16);
+    add(1, 8, 16);
+    const struct plan *plan = scheduler_plan(scheduler);
+    cr_expect_eq(plan->n_rows, 16);
+    for (int i = 0; i < 2; i++) task[i].n_computed += task[i].rows;
+    cr_assert_eq(kv_table_create(&rest, kv, 4, &err), 0);
+    kv_table_extend(&rest, kv, 0, 4, &none);
+    cr_expect_eq(kv_blocks_free(kv), 0);
+    cr_expect_eq(scheduler_plan(scheduler)->n_rows, 0);
+    cr_expect_eq(task[1].kv.n, 2);
+    cr_expect_eq(scheduler_running(scheduler), 2);
+    cr_expect_eq(scheduler_preemptions(scheduler), 0);
+    for (int i = 0; i < 2; i++) drop(i);
+    kv_table_clear(&rest, kv);
+    kv_table_destroy(&rest);
+    destroy();
+}
+
 Test(scheduler, the_youngest_gives_way)
 {
     create(6, 4, 64);
