@@ -1,9 +1,10 @@
 /* Attention of few rows (decode): one group of threads per query head, part of the context and row.
  *
- * A key is held by LP lanes, eight dimensions each, so that 16 simd groups of 32 / LP keys are independent
+ * A key is held by LP lanes, eight dimensions each, so that 8 simd groups of 32 / LP keys are independent
  * streams of an online softmax (Milakov, Gimelshein, arXiv:1805.02867) that meet once, at the end. What
  * the cache holds of earlier steps does not depend on the kernel before: two batches of keys are on their
- * way before the wait. */
+ * way before the wait. For that a group must find room beside those of the matmul before, which are on every
+ * multiprocessor: its threads' registers are half of one at most. */
 #ifndef HEARTH_GPU_ATTENTION_H
 #define HEARTH_GPU_ATTENTION_H
 
@@ -11,8 +12,8 @@
 #include "gpu_args.h"
 #include "norm.h"
 
-#define ATTENTION_THREADS 512
-#define ATTENTION_SIMDS 16
+#define ATTENTION_THREADS 256
+#define ATTENTION_SIMDS 8
 #define ATTENTION_BATCH 4   /* keys of a stream that are loaded together */
 #define ATTENTION_NONE -1e30f /* below every score; its weight is 0 */
 
@@ -317,48 +318,70 @@ template <int LP, bool ROPE> struct attention_prologue {
     }
 };
 
-/* Element e of a head, turned by the angles of its row. */
-static inline float rope_element(struct gpu_attention_args args, GLOBAL(const float) head,
-                                 GLOBAL(const float2) cs, int e)
-{
-    int half_dim = args.rope_dim / 2;
-    float own = load_fresh(head + e);
-    if (e >= args.rope_dim)
-        return own;
-    bool halves = args.style == ROPE_HALVES, front = halves ? e < half_dim : e % 2 == 0;
-    int apart = halves ? half_dim : 1;
-    float other = load_fresh(head + (front ? e + apart : e - apart));
-    float2 t = load_fresh(cs + (!halves ? e / 2 : front ? e : e - half_dim));
-    return own * t.x + other * (front ? -t.y : t.y);
-}
+/* Element e of a head before it is turned: what that takes is loaded at once. */
+struct rope_element {
+    float own, other;
+    float2 angle;
+    bool turns, front;
+
+    inline void load(struct gpu_attention_args args, GLOBAL(const float) head, GLOBAL(const float2) cs, int e,
+                     bool rotated)
+    {
+        int half_dim = args.rope_dim / 2;
+        bool halves = args.style == ROPE_HALVES;
+        int apart = halves ? half_dim : 1;
+        front = halves ? e < half_dim : e % 2 == 0;
+        turns = rotated && e < args.rope_dim;
+        own = load_fresh(head + e);
+        other = 0;
+        angle = make_float2(1, 0);
+        if (turns) {
+            other = load_fresh(head + (front ? e + apart : e - apart));
+            angle = load_fresh(cs + (!halves ? e / 2 : front ? e : e - half_dim));
+        }
+    }
+
+    inline float turned() const
+    {
+        return turns ? own * angle.x + other * (front ? -angle.y : angle.y) : own;
+    }
+};
 
 /* The row's query, key and value go to d.own, turned, and rounded as the cache holds them; the group of the
- * first query head appends them. An element a thread. */
+ * first query head appends them. A few elements a thread, all loaded before the first is used. */
 template <int LP>
 static inline void attention_append(struct gpu_attention_args args, struct attention_data d, THREAD_IDS ids,
-                                    int kv_head, bool first_of_kv)
+                                    int kv_head, bool appends)
 {
+    const int dims = 8 * LP, each = (3 * dims + ATTENTION_THREADS - 1) / ATTENTION_THREADS;
     int dim = args.head_dim, row = ids.group.z, head = ids.group.x, tokens = args.block_tokens;
-    int values = args.n_kv_heads * tokens * dim;
+    int values = args.n_kv_heads * tokens * dim, slot = 0;
     GLOBAL(const float) x = d.qkv + (long)row * args.q_stride;
     GLOBAL(const float2) cs = d.cs + (long)row * (args.rope_dim / 2);
-    for (int i = ids.thread; i < 3 * 8 * LP; i += ATTENTION_THREADS) {
-        int part = i / (8 * LP), e = i % (8 * LP);
+    struct rope_element element[each];
+    if (appends)
+        slot = load_fresh(d.slot + row);
+    UNROLL for (int n = 0; n < each; n++) {
+        int i = ids.thread + n * ATTENTION_THREADS, part = i / dims, e = i % dims;
+        int at = part == 0 ? head : args.n_heads + kv_head + (part - 1) * args.n_kv_heads;
+        if (part < 3 && e < dim)
+            element[n].load(args, x + at * dim, cs, e, part < 2);
+    }
+    int block = args.block_shift >= 0 ? slot >> args.block_shift : slot / tokens;
+    long appended = (long)block * (2 * values) + (kv_head * tokens + slot - block * tokens) * dim;
+    UNROLL for (int n = 0; n < each; n++) {
+        int i = ids.thread + n * ATTENTION_THREADS, part = i / dims, e = i % dims;
+        if (part >= 3)
+            break;
         if (e >= dim) {
             d.own[i] = 0.0f;
-            continue;
-        }
-        if (part == 0) {
-            d.own[i] = rope_element(args, x + head * dim, cs, e) * args.scale;
-            continue;
-        }
-        GLOBAL(const float) own = x + (args.n_heads + kv_head + (part - 1) * args.n_kv_heads) * dim;
-        half_t v = saturated_half(part == 1 ? rope_element(args, own, cs, e) : load_fresh(own + e));
-        d.own[i] = half_to_float(v);
-        if (first_of_kv && ids.group.y == 0) {
-            int slot = load_fresh(d.slot + row);
-            d.kv[(long)(slot / tokens) * (2 * values) + (part - 1) * values +
-                 (kv_head * tokens + slot % tokens) * dim + e] = v;
+        } else if (part == 0) {
+            d.own[i] = element[n].turned() * args.scale;
+        } else {
+            half_t v = saturated_half(element[n].turned());
+            d.own[i] = half_to_float(v);
+            if (appends)
+                d.kv[appended + (part - 1) * values + e] = v;
         }
     }
 }
@@ -380,7 +403,7 @@ static inline void attention_run(struct gpu_attention_args args, struct attentio
     struct octet_floats q;
     s.start();
     if (ROPE) {
-        attention_append<LP>(args, d, ids, kv_head, kv_head * per_kv == ids.group.x);
+        attention_append<LP>(args, d, ids, kv_head, kv_head * per_kv == ids.group.x && ids.group.y == 0);
         group_barrier();
         q = octet_read(d.own + c);
         if (ids.simd == 0 && ids.group.y == 0) {
@@ -401,7 +424,7 @@ static inline void attention_run(struct gpu_attention_args args, struct attentio
 
 /* The kernels: dimensions of a head that the lanes have room for, with and without the rotation. */
 #define ATTENTION_KERNEL(name, dims, rotates)                                                                \
-    KERNEL(name, 512, gpu_attention_args, BUF(0, const float, qkv), BUF(1, const int, position),             \
+    KERNEL(name, 256, gpu_attention_args, BUF(0, const float, qkv), BUF(1, const int, position),             \
            BUF(2, const int, sequence), BUF(3, const int, table), BUF(4, half_t, kv),                        \
            BUF(5, const int, slot), BUF(6, const float2, cs), BUF(7, float, out),                            \
            BUF(8, signed char, codes), BUF(9, half_t, halves), BUF(10, float, partial))                      \

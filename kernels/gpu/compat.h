@@ -9,6 +9,7 @@
  *       … `args` is the argument struct, x and y are GLOBAL pointers …
  *   }
  *   TYPED_KERNEL(name, …) likewise; its entry point is name_WEIGHT (GPU_WEIGHT_NAME).
+ *   TYPED_KERNEL_PAIRED(name, …) likewise; two groups are to live on a multiprocessor, whatever it costs
  *   ids.group.x/y/z  ids.thread (in group)  ids.lane (0…31)  ids.simd (thread / 32)
  *   A helper that needs them takes `THREAD_IDS ids`. Groups have exactly `threads` threads.
  *   Every other function is `static inline`, in a struct `inline`.

@@ -29,12 +29,17 @@ struct cuda_ids {
     template <int> static __device__ void name(args_type args, __VA_ARGS__)
 #define CUDA_JOIN(a, b) a##_##b
 #define CUDA_TYPED(name, weight) CUDA_JOIN(name, weight)
+/* Two groups of 256 threads share a multiprocessor: one that waits has room beside the kernel before it. */
+#define CUDA_BOUNDS(threads) threads, (threads) == 256 ? 2 : 0
 #ifdef GPU_TYPED
 #define KERNEL(name, threads, args_type, ...) CUDA_ABSENT(name, args_type, __VA_ARGS__)
 #define TYPED_KERNEL(name, threads, args_type, ...)                                                           \
     CUDA_ENTRY(CUDA_TYPED(name, GPU_WEIGHT_NAME), threads, args_type, __VA_ARGS__)
+#define TYPED_KERNEL_PAIRED(name, threads, args_type, ...)                                                    \
+    CUDA_ENTRY(CUDA_TYPED(name, GPU_WEIGHT_NAME), CUDA_BOUNDS(threads), args_type, __VA_ARGS__)
 #else
-#define KERNEL(name, threads, args_type, ...) CUDA_ENTRY(name, threads, args_type, __VA_ARGS__)
+#define TYPED_KERNEL_PAIRED TYPED_KERNEL
+#define KERNEL(name, threads, args_type, ...) CUDA_ENTRY(name, CUDA_BOUNDS(threads), args_type, __VA_ARGS__)
 #define TYPED_KERNEL(name, threads, args_type, ...) CUDA_ABSENT(name, args_type, __VA_ARGS__)
 #endif
 #define KERNEL_IDS                                                                                            \

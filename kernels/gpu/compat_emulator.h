@@ -25,6 +25,7 @@ typedef unsigned int uint;
         emulator_entry<decltype(&name), &name>::kernel(#name, threads);                                      \
     static void name(const args_type &args, __VA_ARGS__)
 #define TYPED_KERNEL KERNEL
+#define TYPED_KERNEL_PAIRED KERNEL
 
 /* ---- memory ---- */
 

@@ -33,6 +33,7 @@ struct metal_ids {
 #define METAL_TYPED(name, weight) METAL_JOIN(name, weight)
 #define TYPED_KERNEL(name, threads, args_type, ...)                                                          \
     KERNEL(METAL_TYPED(name, GPU_WEIGHT_NAME), threads, args_type, __VA_ARGS__)
+#define TYPED_KERNEL_PAIRED TYPED_KERNEL
 #define KERNEL_IDS                                                                                           \
     const struct metal_ids ids = {{int(metal_group.x), int(metal_group.y), int(metal_group.z)},              \
                                   int(metal_thread), int(metal_lane), int(metal_simd)};                      \

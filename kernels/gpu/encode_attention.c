@@ -10,6 +10,7 @@
 #define SPLIT_FROM 512    /* context from which a row's keys may be shared between groups */
 #define SPLIT_KEYS 256    /* that a group should have at least */
 #define SPLITS_MAX 32     /* the lanes that combine them */
+#define DECODE_GROUPS 2   /* of the kernels for decode that share a multiprocessor */
 #define PREFILL_QUERIES 64 /* rows times heads of a group */
 #define PREFILL_STARTS 8   /* groups that share the sequences of one tile */
 
@@ -107,7 +108,7 @@ static bool may_start_early(const struct plan *p, const struct command *attentio
 
 static int choose_splits(const struct plan *p, const struct attention_args *a)
 {
-    int groups = a->rows * a->n_heads, most = p->facts->cores / groups;
+    int groups = a->rows * a->n_heads, most = p->facts->cores * DECODE_GROUPS / groups;
     if (a->context <= SPLIT_FROM || most < 2)
         return 1;
     int wanted = (a->context + SPLIT_KEYS - 1) / SPLIT_KEYS;

@@ -93,7 +93,7 @@ struct shape {
 static struct shape choose_shape(bool int8, int rows, int weights)
 {
     static const struct shape shapes[2][3][3] = {
-        {{{GPU_matvec_f32_1_2, 1, 2}, {GPU_matvec_f32_1_4, 1, 4}, {GPU_matvec_f32_1_4, 1, 4}},
+        {{{GPU_matvec_f32_1_2, 1, 2}, {GPU_matvec_f32_1_4, 1, 4}, {GPU_matvec_f32_1_8, 1, 8}},
          {{GPU_matvec_f32_2_4, 2, 4}, {GPU_matvec_f32_2_4, 2, 4}, {GPU_matvec_f32_2_4, 2, 4}},
          {{GPU_matvec_f32_4_4, 4, 4}, {GPU_matvec_f32_4_4, 4, 4}, {GPU_matvec_f32_4_4, 4, 4}}},
         {{{GPU_matvec_int8_1_2, 1, 2}, {GPU_matvec_int8_1_4, 1, 4}, {GPU_matvec_int8_1_8, 1, 8}},
@@ -110,10 +110,12 @@ static bool too_few(const struct plan *p, int outputs, int each, int slices)
 
 /* Chooses the kernel and cuts the work: as many weight rows a simd group as leave enough groups, then more simd
  * groups on the same rows, as long as each has units for most of its lanes. */
-static struct shape cut(const struct plan *p, struct gpu_matvec_args *a, bool int8)
+static struct shape cut(const struct plan *p, struct gpu_matvec_args *a, bool int8, bool small)
 {
     bool codes = a->flags & MATVEC_CODES, swiglu = a->flags & MATVEC_SWIGLU;
-    struct shape shape = choose_shape(int8, a->rows, codes ? 8 : 4);
+    /* Eight rows read x half as often as four; weights that take more registers would spill. */
+    bool eight = codes || (!int8 && small && !too_few(p, a->outputs, swiglu ? 4 : 8, 1));
+    struct shape shape = choose_shape(int8, a->rows, eight ? 8 : 4);
     int slices = 1, each = swiglu ? shape.weights / 2 : shape.weights;
     a->units = pieces(a->in, 32);
     for (; !codes && slices < SIMDS && a->units >= 28 * slices && too_few(p, a->outputs, each, slices); slices *= 2)
@@ -133,7 +135,7 @@ static struct shape cut(const struct plan *p, struct gpu_matvec_args *a, bool in
     a->stage_steps = capacity / a->step_units < a->steps ? capacity / a->step_units : a->steps;
     a->sets = pieces(a->outputs, SIMDS / slices * each);
     /* Where there are many sets a group stays, with its x, for several. */
-    int at_a_time = p->facts->cores * 2, most = p->facts->cores * 3;
+    int at_a_time = p->facts->cores * 2, most = at_a_time;
     a->groups = a->sets <= most ? a->sets : pieces(a->sets, pieces(a->sets, at_a_time));
     return shape;
 }
@@ -155,7 +157,9 @@ static void encode_few(const struct job *j, const struct run *run)
         end += i < run->n ? c->args.matmul.out[run->first + i] : 0;
         a.end[i] = end;
     }
-    struct shape shape = cut(p, &a, int8);
+    enum gpu_weight layout = plan_weight(c->buffer[1 + run->first]);
+    bool small = layout == GPU_WEIGHT_Q8_0_split || layout == GPU_WEIGHT_Q4_0_split;
+    struct shape shape = cut(p, &a, int8, small);
     if (leave)
         codes = plan_scratch(p, SCRATCH_INT8_B, (size_t)j->rows * (size_t)j->total / 32 * 36);
     struct gpu_step *s = plan_dispatch(p, j->command, shape.program, &a, sizeof a, (uint32_t)a.groups, 1, 1);
@@ -240,7 +244,7 @@ static void encode_tiles(const struct job *j, const struct run *run, const struc
     int height = tile_rows(p, j->rows, tiles), groups = tiles * pieces(j->rows, height);
     int parts = j->swiglu ? 1 : p->facts->cores * TILE_GROUPS / groups;
     parts = parts < a.units / LEAST_STEPS ? parts : a.units / LEAST_STEPS;
-    a.steps = parts > 1 ? pieces(a.units, parts) : a.units;
+    a.steps = parts > 1 ? pieces(pieces(a.units, parts), 2) * 2 : a.units; /* kernels load pairs of units */
     parts = pieces(a.units, a.steps);
     struct gpu_operand partial = {0}, halves = {0};
     bool leave = j->swiglu && j->total % 32 == 0;

@@ -1,9 +1,11 @@
 /* Products of quantised matrices with many rows of x: tiles of TM rows by 128 outputs on the matrix
  * units, in steps of one unit of 32 columns.
  *
- * x comes as halves by asynchronous copies, two steps' worth in shared memory; the weights of the next step
- * wait in registers and become halves on their way to shared memory. The eight simd groups stand two by
- * four over the tile. Of a SwiGLU every simd group has 16 outputs of the gate and the same 16 of up. */
+ * x comes as halves by asynchronous copies, a few steps' worth in shared memory; the weights of the next two
+ * steps wait in registers. Of two neighbouring lanes each loads one of two neighbouring units of a row, so
+ * that no weight is loaded twice and the 32 bytes that memory gives at least are used whole; then they swap
+ * halves of their units. The eight simd groups stand two by four over the tile. Of a SwiGLU every simd group
+ * has 16 outputs of the gate and the same 16 of up. */
 #ifndef HEARTH_GPU_MATMUL_H
 #define HEARTH_GPU_MATMUL_H
 
@@ -15,7 +17,8 @@
 #define MATMUL_THREADS 256
 #define MATMUL_OUTPUTS 128
 #define MATMUL_STRIDE 40 /* halves between rows in shared memory: 8 rows' 16 bytes lie in different banks */
-#define MATMUL_X(rows) (2 * (rows) * MATMUL_STRIDE)
+#define MATMUL_X_STEPS(rows) ((rows) < 64 ? 4 : 2)
+#define MATMUL_X(rows) (MATMUL_X_STEPS(rows) * (rows) * MATMUL_STRIDE)
 #define MATMUL_W_STEPS(rows) ((rows) < 128 ? 2 : 1) /* weights of so many steps fit into shared memory */
 #define MATMUL_W(rows) (MATMUL_W_STEPS(rows) * MATMUL_OUTPUTS * MATMUL_STRIDE)
 
@@ -72,27 +75,78 @@ static inline struct matmul_source matmul_source_of(struct gpu_matmul_args a, st
     return s;
 }
 
+/* Counts as a copy also where there is no such unit. */
 template <int TM>
 static inline void matmul_copy_x(struct gpu_matmul_args a, THREAD_IDS ids, GLOBAL(const half_t) x, int unit,
-                                 SHARED_PTR(half_t) to)
+                                 int end, SHARED_PTR(half_t) to)
 {
     UNROLL for (int i = 0; i < (4 * TM + MATMUL_THREADS - 1) / MATMUL_THREADS; i++) {
         int chunk = ids.thread + i * MATMUL_THREADS, row = ids.group.y * TM + chunk / 4;
         row = row < a.rows ? row : a.rows - 1;
-        if (chunk < 4 * TM)
+        if (chunk < 4 * TM && unit < end)
             copy_async16(to + (chunk / 4 * MATMUL_STRIDE + chunk % 4 * 8),
                          x + ((long)row * a.units * 32 + unit * 32 + chunk % 4 * 8));
     }
     copy_async_commit();
 }
 
-static inline void matmul_put_weights(struct values v, SHARED_PTR(half_t) to)
+static inline struct codes matmul_neighbours(struct codes c)
+{
+    UNROLL for (int i = 0; i < 4; i++)
+        c.q[i] = simd_xor(c.q[i], 1);
+    c.d = simd_xor(c.d, 1);
+    return c;
+}
+
+static inline struct codes_min matmul_neighbours(struct codes_min c)
+{
+    UNROLL for (int i = 0; i < 4; i++)
+        c.q[i] = simd_xor(c.q[i], 1);
+    c.d = simd_xor(c.d, 1);
+    c.m = simd_xor(c.m, 1);
+    return c;
+}
+
+static inline struct words<8> matmul_neighbours(struct words<8> v)
+{
+    UNROLL for (int i = 0; i < 8; i++)
+        v.w[i] = simd_xor(v.w[i], 1);
+    return v;
+}
+
+static inline struct words<8> matmul_pack(struct values v)
+{
+    struct words<8> out;
+    UNROLL for (int i = 0; i < 8; i++)
+        out.w[i] = pack_half2(v.v[2 * i], v.v[2 * i + 1]);
+    return out;
+}
+
+/* Sixteen weights in as few registers as may be, and as halves. */
+template <typename C> static inline C matmul_short(C c)
+{
+    return c;
+}
+
+static inline struct words<8> matmul_short(struct values v)
+{
+    return matmul_pack(v);
+}
+
+template <typename C> static inline struct words<8> matmul_halves(C c)
+{
+    return matmul_pack(weight_values(c));
+}
+
+static inline struct words<8> matmul_halves(struct words<8> v)
+{
+    return v;
+}
+
+static inline void matmul_put_weights(struct words<8> v, SHARED_PTR(half_t) to)
 {
     UNROLL for (int i = 0; i < 2; i++)
-        SHARED_CAST(uint4, to)[i] = make_uint4(pack_half2(v.v[8 * i], v.v[8 * i + 1]),
-                                               pack_half2(v.v[8 * i + 2], v.v[8 * i + 3]),
-                                               pack_half2(v.v[8 * i + 4], v.v[8 * i + 5]),
-                                               pack_half2(v.v[8 * i + 6], v.v[8 * i + 7]));
+        SHARED_CAST(uint4, to)[i] = make_uint4(v.w[4 * i], v.w[4 * i + 1], v.w[4 * i + 2], v.w[4 * i + 3]);
 }
 
 /* A simd group's TM / 2 by 32 outputs. */
@@ -187,6 +241,12 @@ static inline void matmul_finish(struct gpu_matmul_args a, THREAD_IDS ids, struc
     }
 }
 
+/* Of a pair's two units the second may be missing; what is loaded in its place is not used. */
+static inline int matmul_unit(int unit, int end)
+{
+    return unit < end ? unit : end - 1;
+}
+
 /* One kernel: x_room holds MATMUL_X(TM) halves, w_room MATMUL_W(TM). */
 template <int TM>
 static inline void matmul(struct gpu_matmul_args a, THREAD_IDS ids, struct matmul_buffers b,
@@ -194,35 +254,41 @@ static inline void matmul(struct gpu_matmul_args a, THREAD_IDS ids, struct matmu
 {
     int begin = ids.group.z * a.steps, end = begin + a.steps;
     end = end < a.units ? end : a.units;
-    /* A thread makes 16 weights of a step: simd groups 0 … 3 the first halves of the tile's units. */
-    int j = ids.thread % MATMUL_OUTPUTS, h = ids.thread / MATMUL_OUTPUTS;
+    /* Two lanes share a row: one stores the first halves of its units, the other the second. Eight lanes
+     * write at once; the order of rows puts theirs into different banks. */
+    int h = ids.lane & 1, pair = ids.thread / 2, j = (pair & ~6) | (pair & 2) << 1 | (pair & 4) >> 1;
     struct matmul_place place = matmul_place_of(a, ids.group.x);
     struct matmul_source source = matmul_source_of(a, b, place, j);
     weight_reader reader;
-    reader.load(source.m, source.row, begin);
+    reader.load(source.m, source.row, matmul_unit(begin + h, end));
     DEPENDENCY_WAIT();
     DEPENDENCY_LAUNCH();
-    matmul_copy_x<TM>(a, ids, b.x, begin, x_room);
+    const int ahead = MATMUL_X_STEPS(TM) - 1;
+    UNROLL for (int i = 0; i < ahead; i++)
+        matmul_copy_x<TM>(a, ids, b.x, begin + i, end, x_room + i * TM * MATMUL_STRIDE);
     struct matmul_sums<TM> sums;
     sums.clear();
-    int parity = 0;
-    for (int unit = begin; unit < end; unit++, parity ^= 1) {
-        SHARED_PTR(half_t) w = w_room + (MATMUL_W_STEPS(TM) == 2 ? parity * MATMUL_OUTPUTS * MATMUL_STRIDE : 0);
-        SHARED_PTR(half_t) mine = w + (j * MATMUL_STRIDE + 16 * h);
-        if (MATMUL_W_STEPS(TM) == 1)
-            group_barrier(); /* until the step before has read its weights */
-        if (h)
-            matmul_put_weights(weight_values(reader.expand(1)), mine);
-        else
-            matmul_put_weights(weight_values(reader.expand(0)), mine);
-        if (unit + 1 < end)
-            reader.load(source.m, source.row, unit + 1);
-        copy_async_wait(0);
-        group_barrier();
-        if (unit + 1 < end)
-            matmul_copy_x<TM>(a, ids, b.x, unit + 1, x_room + (parity ^ 1) * TM * MATMUL_STRIDE);
-        SHARED_PTR(const half_t) left = x_room + (parity * TM + ids.simd / 4 * (TM / 2)) * MATMUL_STRIDE;
-        sums.multiply(left, w + ids.simd % 4 * 32 * MATMUL_STRIDE);
+    for (int first = begin; first < end; first += 2) {
+        auto low = matmul_short(reader.expand(0)), high = matmul_short(reader.expand(1));
+        auto other = matmul_neighbours(h ? low : high), now = h ? other : low, next = h ? high : other;
+        UNROLL for (int i = 0; i < 2; i++) {
+            int unit = first + i, step = unit - begin;
+            if (unit >= end)
+                continue;
+            SHARED_PTR(half_t) w = w_room + i % MATMUL_W_STEPS(TM) * MATMUL_OUTPUTS * MATMUL_STRIDE;
+            if (MATMUL_W_STEPS(TM) == 1)
+                group_barrier(); /* until the step before has read its weights */
+            matmul_put_weights(matmul_halves(i ? next : now), w + (j * MATMUL_STRIDE + 16 * h));
+            if (i == 0 && first + 2 < end)
+                reader.load(source.m, source.row, matmul_unit(first + 2 + h, end));
+            copy_async_wait(ahead - 1);
+            group_barrier();
+            matmul_copy_x<TM>(a, ids, b.x, unit + ahead, end,
+                              x_room + (step + ahead) % MATMUL_X_STEPS(TM) * TM * MATMUL_STRIDE);
+            SHARED_PTR(const half_t) left =
+                x_room + (step % MATMUL_X_STEPS(TM) * TM + ids.simd / 4 * (TM / 2)) * MATMUL_STRIDE;
+            sums.multiply(left, w + ids.simd % 4 * 32 * MATMUL_STRIDE);
+        }
     }
     group_barrier();
     matmul_finish<TM>(a, ids, b, place, sums, SHARED_CAST(float, w_room) + ids.simd * 256);

@@ -375,8 +375,9 @@ static inline void matvec(struct gpu_matvec_args a, THREAD_IDS ids, int groups, 
     }
 }
 
-#define MATVEC(name, int8, n_rows, n_weights)                                                                 \
-    TYPED_KERNEL(name, MATVEC_THREADS, gpu_matvec_args, BUF(0, const float, x),                               \
+#define MATVEC(name, int8, n_rows, n_weights) MATVEC_KERNEL(TYPED_KERNEL, name, int8, n_rows, n_weights)
+#define MATVEC_KERNEL(kernel, name, int8, n_rows, n_weights)                                                  \
+    kernel(name, MATVEC_THREADS, gpu_matvec_args, BUF(0, const float, x),                               \
                  BUF(1, const unsigned char, codes), BUF(2, const float, norm), BUF(3, const unsigned char, w0), \
                  BUF(4, const unsigned char, w1), BUF(5, const unsigned char, w2), BUF(6, const float, bias), \
                  BUF(7, const float, add), BUF(8, float, y), BUF(9, unsigned char, y_codes))                  \
@@ -393,6 +394,7 @@ static inline void matvec(struct gpu_matvec_args a, THREAD_IDS ids, int groups, 
 
 MATVEC(matvec_f32_1_2, false, 1, 2)
 MATVEC(matvec_f32_1_4, false, 1, 4)
+MATVEC_KERNEL(TYPED_KERNEL_PAIRED, matvec_f32_1_8, false, 1, 8)
 MATVEC(matvec_f32_2_4, false, 2, 4)
 MATVEC(matvec_f32_4_4, false, 4, 4)
 MATVEC(matvec_int8_1_2, true, 1, 2)

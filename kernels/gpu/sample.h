@@ -15,6 +15,7 @@
 #define SAMPLE_LEVELS 7
 #define SAMPLE_CANDIDATES 1024
 #define SAMPLE_MANY 1e9f
+#define SAMPLE_AHEAD 4 /* loads of a lane on their way together */
 
 struct sample_job {
     GLOBAL(const float) logits; /* [vocab] of the row */
@@ -108,17 +109,21 @@ static inline int sample_best(struct sample_job job, THREAD_IDS ids, PRIVATE(flo
 {
     float best = 0, bad = 0;
     int at = -1, end = sample_end(job, ids.simd);
-    for (int id = ids.simd * sample_span(job.vocab) + ids.lane * 4; id < end; id += 128) {
-        struct sample_quad q = sample_load(job, id);
-        UNROLL for (int i = 0; i < 4; i++) {
-            bool there = q.there >> i & 1u;
-            if (there && (at < 0 || q.v[i] > best)) {
-                best = q.v[i];
-                at = id + i;
+    for (int first = ids.simd * sample_span(job.vocab) + ids.lane * 4; first < end; first += 128 * SAMPLE_AHEAD) {
+        struct sample_quad quad[SAMPLE_AHEAD];
+        UNROLL for (int n = 0; n < SAMPLE_AHEAD; n++)
+            quad[n] = sample_load(job, first + 128 * n < end ? first + 128 * n : job.vocab);
+        UNROLL for (int n = 0; n < SAMPLE_AHEAD; n++)
+            UNROLL for (int i = 0; i < 4; i++) {
+                float v = quad[n].v[i];
+                bool there = quad[n].there >> i & 1u;
+                if (there && (at < 0 || v > best)) {
+                    best = v;
+                    at = first + 128 * n + i;
+                }
+                if (there && !(k_abs(v) <= 3.4028234e38f))
+                    bad = 1;
             }
-            if (there && !(k_abs(q.v[i]) <= 3.4028234e38f))
-                bad = 1;
-        }
     }
     for (int round = 0; round < 2; round++) {
         UNROLL for (int mask = 1; mask < 32; mask *= 2) {
