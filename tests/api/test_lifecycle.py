@@ -254,7 +254,7 @@ def test_waiting_streams_cost_nothing(model, backend):
         time.sleep(0.5)
         before = server.loop_seconds()
         time.sleep(2)
-        assert server.loop_seconds() - before < 0.3
+        assert server.loop_seconds() - before < 1  # one that spins takes all of the 2; sanitizers take some
         streams[-1].settimeout(20)
         head = read_until(streams[-1], b":\n\n")
         assert b" 200 " in head and b"text/event-stream" in head and b"data: " not in head
