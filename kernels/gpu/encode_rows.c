@@ -3,6 +3,7 @@
 #include "plan.h"
 
 #define ROWS_THREADS 256
+#define SAMPLE_SLICES 32 /* of the vocabulary */
 #define SWIGLU_SCALE 16 /* of the 16-bit form: what an FFN makes may be large */
 
 static uint32_t groups(size_t n, size_t each)
@@ -89,10 +90,17 @@ void encode_sample(struct plan *p, int command)
 {
     const struct command *c = &p->command[command];
     const struct sample_args *a = &c->args.sample;
-    struct gpu_step *s = plan_dispatch(p, command, GPU_sample, a, sizeof *a, (uint32_t)a->rows, 1, 1);
+    struct gpu_operand peaks = plan_scratch(p, SCRATCH_PARTIAL, (size_t)a->rows * SAMPLE_SLICES * 3 * sizeof(float));
+    struct gpu_step *s = plan_dispatch(p, command, GPU_sample_peaks, a, sizeof *a, SAMPLE_SLICES, (uint32_t)a->rows, 1);
+    s->overlaps = true;
+    plan_in(s, c->buffer[0], "logits");
+    plan_in(s, c->buffer[1], "allowed");
+    plan_operand(s, &peaks, true, "peaks");
+    s = plan_dispatch(p, command, GPU_sample, a, sizeof *a, (uint32_t)a->rows, 1, 1);
     s->overlaps = true;
     plan_in(s, c->buffer[0], "logits");
     plan_in(s, c->buffer[1], "allowed");
     plan_in(s, c->buffer[2], "parameters");
+    plan_operand(s, &peaks, false, "peaks");
     plan_out(s, c->buffer[3], "ids");
 }

@@ -104,12 +104,17 @@ static inline int simd_least(int v)
     return -(int)simd_max(-(float)v);
 }
 
-/* The greatest allowed logit and its lowest id; -1 where one is not finite, or there is none. */
-static inline int sample_best(struct sample_job job, THREAD_IDS ids, PRIVATE(float) peak)
+/* The best of what a lane, a simd group or a group of threads has seen. */
+struct sample_peak {
+    float best, bad; /* bad: 1 where an allowed logit is not finite */
+    int at;          /* its lowest id; -1: nothing is allowed */
+};
+
+/* Of the lane's ids first, first + 1 … 3, and every 128 after them. */
+static inline struct sample_peak sample_scan(struct sample_job job, int first, int end)
 {
-    float best = 0, bad = 0;
-    int at = -1, end = sample_end(job, ids.simd);
-    for (int first = ids.simd * sample_span(job.vocab) + ids.lane * 4; first < end; first += 128 * SAMPLE_AHEAD) {
+    struct sample_peak p = {0, 0, -1};
+    for (; first < end; first += 128 * SAMPLE_AHEAD) {
         struct sample_quad quad[SAMPLE_AHEAD];
         UNROLL for (int n = 0; n < SAMPLE_AHEAD; n++)
             quad[n] = sample_load(job, first + 128 * n < end ? first + 128 * n : job.vocab);
@@ -117,39 +122,29 @@ static inline int sample_best(struct sample_job job, THREAD_IDS ids, PRIVATE(flo
             UNROLL for (int i = 0; i < 4; i++) {
                 float v = quad[n].v[i];
                 bool there = quad[n].there >> i & 1u;
-                if (there && (at < 0 || v > best)) {
-                    best = v;
-                    at = first + 128 * n + i;
+                if (there && (p.at < 0 || v > p.best)) {
+                    p.best = v;
+                    p.at = first + 128 * n + i;
                 }
                 if (there && !(k_abs(v) <= 3.4028234e38f))
-                    bad = 1;
+                    p.bad = 1;
             }
     }
-    for (int round = 0; round < 2; round++) {
-        UNROLL for (int mask = 1; mask < 32; mask *= 2) {
-            float other = simd_xor(best, mask);
-            int other_at = simd_xor(at, mask);
-            if (other_at >= 0 && (at < 0 || other > best || (other == best && other_at < at))) {
-                best = other;
-                at = other_at;
-            }
+    return p;
+}
+
+static inline struct sample_peak sample_best_of_lanes(struct sample_peak p)
+{
+    UNROLL for (int mask = 1; mask < 32; mask *= 2) {
+        float other = simd_xor(p.best, mask);
+        int other_at = simd_xor(p.at, mask);
+        if (other_at >= 0 && (p.at < 0 || other > p.best || (other == p.best && other_at < p.at))) {
+            p.best = other;
+            p.at = other_at;
         }
-        bad = simd_max(bad);
-        if (round == 1)
-            break;
-        if (ids.lane == 0) {
-            job.part[ids.simd] = best;
-            job.part[SAMPLE_SIMDS + ids.simd] = (float)at;
-            job.part[2 * SAMPLE_SIMDS + ids.simd] = bad;
-        }
-        group_barrier();
-        best = job.part[ids.lane];
-        at = (int)job.part[SAMPLE_SIMDS + ids.lane];
-        bad = job.part[2 * SAMPLE_SIMDS + ids.lane];
     }
-    group_barrier();
-    *peak = best;
-    return bad > 0 ? -1 : at;
+    p.bad = simd_max(p.bad);
+    return p;
 }
 
 /* Number and weight of the kept tokens whose key reaches threshold[i]: job.total[2 * i], [2 * i + 1]. */
@@ -462,8 +457,28 @@ static inline int sample_filtered(struct sample_job job, THREAD_IDS ids, struct 
     return sample_walk(job, ids, cut, row.min_p, uniform);
 }
 
+/* The best of a 32nd of the vocabulary, one simd group: the whole of it would take a single multiprocessor
+ * longer than many a layer. */
+KERNEL(sample_peaks, 32, sample_args, BUF(0, const float, logits), BUF(1, const int, allowed), BUF(2, float, peaks))
+{
+    KERNEL_IDS;
+    int slice = ids.group.x, row = ids.group.y;
+    struct sample_job job;
+    job.logits = logits + (long)row * args.vocab;
+    job.allowed = allowed;
+    job.vocab = args.vocab;
+    job.aligned = args.vocab % 4 == 0;
+    DEPENDENCY_WAIT();
+    DEPENDENCY_LAUNCH();
+    struct sample_peak p = sample_scan(job, slice * sample_span(args.vocab) + ids.lane * 4, sample_end(job, slice));
+    p = sample_best_of_lanes(p);
+    if (ids.lane < 3)
+        peaks[((long)row * SAMPLE_SIMDS + slice) * 3 + ids.lane] =
+            ids.lane == 0 ? p.best : ids.lane == 1 ? (float)p.at : p.bad;
+}
+
 KERNEL(sample, 1024, sample_args, BUF(0, const float, logits), BUF(1, const int, allowed),
-       BUF(2, const int, parameters), BUF(3, int, out))
+       BUF(2, const int, parameters), BUF(3, const float, peaks), BUF(4, int, out))
 {
     KERNEL_IDS;
     SHARED(float, part, 2 * SAMPLE_LEVELS *SAMPLE_SIMDS);
@@ -479,7 +494,11 @@ KERNEL(sample, 1024, sample_args, BUF(0, const float, logits), BUF(1, const int,
                              (uint)load_fresh(p + 5), (uint)load_fresh(p + 6), (uint)load_fresh(p + 7)};
     struct sample_job job = {logits + (long)ids.group.x * args.vocab, allowed, part, total, value, weight, id,
                              args.vocab, args.vocab % 4 == 0, 0, 0};
-    int best = sample_best(job, ids, &job.peak), chosen = -1;
+    GLOBAL(const float) peak = peaks + (ids.group.x * SAMPLE_SIMDS + ids.lane) * 3;
+    struct sample_peak of_slice = {load_fresh(peak), load_fresh(peak + 2), (int)load_fresh(peak + 1)};
+    struct sample_peak all = sample_best_of_lanes(of_slice);
+    int best = all.bad > 0 ? -1 : all.at, chosen = -1;
+    job.peak = all.best;
     if (best >= 0 && row.temperature >= 1e-5f && row.top_k != 1) {
         job.inverse = 1.0f / row.temperature;
         chosen = sample_filtered(job, ids, row);
