@@ -10,8 +10,6 @@
 #define TILE_GROUPS 2     /* that share a multiprocessor */
 #define LEAST_STEPS 8     /* of a tile, where groups share its columns */
 #define SUM_OUTPUTS 256   /* of a group that adds up their results */
-#define FLOAT_STAGE 192   /* units of x in shared memory, divided by the rows: MATVEC_FLOAT_STAGE / 32 */
-#define CODE_STAGE 455    /* MATVEC_CODE_STAGE / 9 */
 
 static int pieces(int n, int each)
 {
@@ -124,7 +122,7 @@ static struct shape cut(const struct plan *p, struct gpu_matvec_args *a, bool in
         shape = choose_shape(int8, a->rows, 2);
         each = shape.weights;
     }
-    int capacity = (int8 ? CODE_STAGE : FLOAT_STAGE) / shape.rows;
+    int capacity = (int8 ? MATVEC_CODE_STAGE / 9 : MATVEC_FLOAT_STAGE / 32) / shape.rows;
     if (a->flags & MATVEC_READY)
         capacity = a->units > SIMDS * 32 ? a->units : SIMDS * 32;
     int at_once = slices * 32 < capacity ? slices * 32 : capacity / slices * slices;
@@ -135,8 +133,7 @@ static struct shape cut(const struct plan *p, struct gpu_matvec_args *a, bool in
     a->stage_steps = capacity / a->step_units < a->steps ? capacity / a->step_units : a->steps;
     a->sets = pieces(a->outputs, SIMDS / slices * each);
     /* Where there are many sets a group stays, with its x, for several. */
-    int at_a_time = p->facts->cores * 2, most = at_a_time;
-    a->groups = a->sets <= most ? a->sets : pieces(a->sets, pieces(a->sets, at_a_time));
+    a->groups = pieces(a->sets, pieces(a->sets, p->facts->cores * 2));
     return shape;
 }
 

@@ -3,7 +3,6 @@
 #include "plan.h"
 
 #define ROWS_THREADS 256
-#define SAMPLE_SLICES 32 /* of the vocabulary */
 #define SWIGLU_SCALE 16 /* of the 16-bit form: what an FFN makes may be large */
 
 static uint32_t groups(size_t n, size_t each)

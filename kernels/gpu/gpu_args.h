@@ -41,12 +41,17 @@ struct gpu_swiglu_args {
 };
 ARGS_ASSERT(gpu_swiglu_args, 12);
 
+#define SAMPLE_SLICES 32 /* of the vocabulary, whose best tokens are found side by side; a lane for each */
+
 struct gpu_bandwidth_args {
     int vectors, groups; /* of 16 bytes; of the grid */
 };
 ARGS_ASSERT(gpu_bandwidth_args, 8);
 
 /* ---- matrix products ---- */
+
+#define MATVEC_FLOAT_STAGE 6144 /* words of shared memory for x: 32 a unit and row */
+#define MATVEC_CODE_STAGE 4096  /* in 8 bits: 9 a unit and row */
 
 /* Few rows (matvec.h). A group's 8 simd groups are 8 / slices sets of weight rows, each worked on by `slices`
  * simd groups that share its columns. Units are 32 columns; a step is what a simd group's lanes take at

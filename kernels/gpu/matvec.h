@@ -14,8 +14,6 @@
 
 #define MATVEC_THREADS 256
 #define MATVEC_SIMDS 8
-#define MATVEC_FLOAT_STAGE 6144 /* words of shared memory for x: 32 a unit and row */
-#define MATVEC_CODE_STAGE 4096  /* 9 */
 
 /* The largest of 8 neighbouring lanes. */
 static inline float octet_max(float v)

@@ -3,15 +3,11 @@
 #define HEARTH_GPU_ROWS_H
 
 #include "compat.h"
+#include "forms.h"
 #include "gpu_args.h"
 #include "norm.h"
 
 #define ROWS_THREADS 256
-
-static inline float swiglu_of(float gate, float up)
-{
-    return gate / (1.0f + k_exp(-gate)) * up;
-}
 
 /* A thread does four neighbours of a row. */
 KERNEL(swiglu, 256, gpu_swiglu_args, BUF(0, const float, gate_up), BUF(1, float, y), BUF(2, half_t, half_y))
@@ -26,12 +22,12 @@ KERNEL(swiglu, 256, gpu_swiglu_args, BUF(0, const float, gate_up), BUF(1, float,
     if (width % 4 == 0 && first < width) {
         float4 g = load_fresh(GLOBAL_CAST(const float4, gate));
         float4 u = load_fresh(GLOBAL_CAST(const float4, gate + width));
-        v[0] = swiglu_of(g.x, u.x), v[1] = swiglu_of(g.y, u.y);
-        v[2] = swiglu_of(g.z, u.z), v[3] = swiglu_of(g.w, u.w);
+        v[0] = silu(g.x) * u.x, v[1] = silu(g.y) * u.y;
+        v[2] = silu(g.z) * u.z, v[3] = silu(g.w) * u.w;
         GLOBAL_CAST(float4, y + out)[0] = make_float4(v[0], v[1], v[2], v[3]);
     } else {
         for (int i = 0; i < 4 && first + i < width; i++) {
-            v[i] = swiglu_of(load_fresh(gate + i), load_fresh(gate + width + i));
+            v[i] = silu(load_fresh(gate + i)) * load_fresh(gate + width + i);
             y[out + i] = v[i];
         }
     }

@@ -11,7 +11,7 @@
 #include "gpu_args.h"
 
 #define SAMPLE_THREADS 1024
-#define SAMPLE_SIMDS 32
+#define SAMPLE_SIMDS SAMPLE_SLICES /* a simd group of the walk for each */
 #define SAMPLE_LEVELS 7
 #define SAMPLE_CANDIDATES 1024
 #define SAMPLE_MANY 1e9f
