@@ -51,8 +51,10 @@ struct device_options {
     int threads;      /* compute threads of a CPU device; 0: physical cores, cgroup limits respected */
     const char *isa;  /* NULL: the best found; else "avx512vnni", "avx2", "neon", "scalar": a lower one forced */
     enum activations activations; /* of matmuls of few rows on a GPU. AUTO: F32 on every GPU */
+    /* Element type of KV buffers. 0: F16 (F32 on the reference device). Q8_0 (head_dim a multiple of 32) is
+     * for the CPU and the reference device, F32 for the reference device alone. */
+    enum dtype kv_type;
     /* The reference device alone: imitates another device's roundings, for comparisons. */
-    enum dtype kv_type; /* F16 or F32; 0 (F32) by default */
     int int8_rows;      /* matmuls of up to this many rows quantise x to int8 per 32 elements */
 };
 

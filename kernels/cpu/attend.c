@@ -131,11 +131,11 @@ static void load_tile(const struct attention_span *s, int start, int n, float *k
     const struct attention_args *a = s->args;
     size_t dim = (size_t)a->head_dim, tokens = (size_t)a->block_tokens, heads = (size_t)a->n_kv_heads;
     int width = attention_width(a);
-    const uint16_t *keys[ATTENTION_TILE];
+    const uint16_t *keys[ATTENTION_TILE], *kv = s->kv;
     for (int i = 0; i < n; i++) {
         size_t position = (size_t)(start + i), block = (size_t)s->table[position / tokens];
         const uint16_t *key =
-            s->kv + ((block * 2 * heads + (size_t)s->head) * tokens + position % tokens) * dim;
+            kv + ((block * 2 * heads + (size_t)s->head) * tokens + position % tokens) * dim;
         keys[i] = key;
         widen(key + heads * tokens * dim, a->head_dim, width, v + (size_t)i * (size_t)width);
     }

@@ -10,7 +10,7 @@
 
 #define TILE 16         /* weight rows of a packed tile, and outputs of one kernel call */
 #define BLOCK 32        /* columns of a block */
-#define GROUP_MAX 8     /* activation rows of one kernel call, at most */
+#define GROUP_MAX 16    /* activation rows of one kernel call, at most */
 #define SEGMENTS 3      /* weights of one matmul, at most */
 #define ATTENTION_TILE 64  /* keys of an attention tile; tiles start at multiples of it */
 #define ATTENTION_SPAN 512 /* positions of one online softmax; spans are merged in order */
@@ -70,7 +70,8 @@ void packed_row(const struct packed *, size_t row, float *out);
 struct activation {
     int rows, columns, blocks, groups;
     float *row_scale;          /* [rows] */
-    uint8_t *q;                /* per group, per block: q [8][T][4], f32 scale [T], int16 scale twice [T] */
+    int run;                   /* columns of a row that lie together in q: 4, 8 or 32 */
+    uint8_t *q;                /* per group, per block: q [32 / run][T][run], f32 scale [T], int16 scale twice [T] */
     int16_t *wide;             /* per group, per block: columns 0 and 2 then 1 and 3 of four, [8][2][T][2] */
     uint32_t *extra[SEGMENTS]; /* per group, per block: int32 start [subs][T] (, f32 sum [subs][T]) */
     const struct packing *packing[SEGMENTS];
@@ -116,7 +117,8 @@ struct attention_span {
     const float *q;          /* Q of the KV head's first query head in the first row */
     const int32_t *position; /* [rows] */
     const int32_t *table;    /* the sequence's KV blocks */
-    const uint16_t *kv;
+    enum dtype kv_type;      /* F16, or Q8_0: then a head's row is head_dim / 32 blocks of the GGUF type */
+    const void *kv;
     int rows, head;
     int first, last;         /* first is a multiple of ATTENTION_SPAN, last at most one span further */
     float *scratch;          /* attention_scratch floats */
@@ -130,6 +132,7 @@ struct dot_kernels {
     int group;       /* then the rows of a group, at most */
     int tiles;       /* and of a panel one kernel takes 1, or 1 or 2, tiles */
     int panel_block; /* bytes of a panel's values per block, at most */
+    int run;         /* of the activations that panels are multiplied by; 4 otherwise */
     bool wide;       /* whether 8-bit weights need 16-bit activations */
     void (*direct_tile)(enum dtype, int rows, const struct dot *);
     void (*unpack)(enum dtype, const uint8_t *packed, int blocks, const struct panel *);

@@ -355,6 +355,6 @@ INLINE void unpack_blocks(const struct packing k, const uint8_t *p, int blocks, 
 #include "dot_tables.h"
 
 const struct dot_kernels NAME(dot_kernels) = {
-    .direct = 8, .group = 6, .tiles = 1, .panel_block = 1024, .wide = true,
+    .direct = 8, .group = 6, .tiles = 1, .panel_block = 1024, .run = 4, .wide = true,
     .direct_tile = direct_tile, .unpack = unpack, .panel_tiles = panel_tiles,
 };

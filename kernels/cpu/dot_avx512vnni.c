@@ -236,6 +236,6 @@ INLINE void unpack_blocks(const struct packing k, const uint8_t *p, int blocks, 
 #include "dot_tables.h"
 
 const struct dot_kernels NAME(dot_kernels) = {
-    .direct = 8, .group = 6, .tiles = 2, .panel_block = 512, .wide = false,
+    .direct = 8, .group = 6, .tiles = 2, .panel_block = 512, .run = 4, .wide = false,
     .direct_tile = direct_tile, .unpack = unpack, .panel_tiles = panel_tiles,
 };

@@ -93,6 +93,7 @@ static size_t make_plan(struct plan *p, const struct cpu *cpu, const struct comm
     p->passes = m->precise ? 2 : 1;
     *a = (struct activation){.rows = m->rows, .columns = m->in, .blocks = m->in / BLOCK * p->passes};
     bool direct = m->rows <= d->direct;
+    a->run = direct ? 4 : d->run;
     a->groups = direct ? 1 : (m->rows + d->group - 1) / d->group;
 
     size_t tiles = 0;

@@ -115,14 +115,25 @@ static void put_wide(const int8_t *q, int T, int16_t *out)
     }
 }
 
+INLINE void spread(const int8_t *q, const int run, int T, int t, uint8_t *out)
+{
+    UNROLL
+    for (int j = 0; j < BLOCK / run; j++)
+        memcpy(out + (j * T + t) * run, q + run * j, (size_t)run);
+}
+
 /* Stores block number `at` (in rows of blocks), column t of its group of T. */
 static void put_block(const struct activation *a, const int8_t *q, int scale, int T, int t, size_t at)
 {
     int sum[2][2];
     block_sums(q, sum);
     uint8_t *out = a->q + at * ACTIVATION_BYTES;
-    for (int j = 0; j < 8; j++)
-        memcpy(out + (j * T + t) * 4, q + 4 * j, 4);
+    if (a->run == 4)
+        spread(q, 4, T, t, out);
+    else if (a->run == 8)
+        spread(q, 8, T, t, out);
+    else
+        spread(q, BLOCK, T, t, out);
     float as_float = (float)scale;
     int32_t twice = scale | scale << 16;
     memcpy(out + (32 * T + 4 * t), &as_float, 4);
