@@ -49,6 +49,7 @@ void session_engine_options(const struct options *o, struct engine_options *out)
         .device = option_text(o, OPTION_DEVICE),
         .isa = option_text(o, OPTION_ISA),
         .activations = option_text(o, OPTION_ACTIVATIONS),
+        .kv_type = option_text(o, OPTION_KV_TYPE),
         .threads = (int)option_integer(o, OPTION_THREADS),
         .unchecked = option_text(o, OPTION_CHECK) && !strcmp(option_text(o, OPTION_CHECK), "off"),
         .parallel = (int)option_integer(o, OPTION_PARALLEL),

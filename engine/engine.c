@@ -31,6 +31,19 @@ int engine_choose_activations(const char *name, enum activations *out, struct er
     return err_set(err, ERR_INVALID, "no activations \"%s\": auto, f32 or int8", name);
 }
 
+int engine_choose_kv_type(const char *name, enum dtype *out, struct err *err)
+{
+    *out = 0;
+    if (!name) return 0;
+    if (strcmp(name, "f16") == 0)
+        *out = DTYPE_F16;
+    else if (strcmp(name, "q8_0") == 0)
+        *out = DTYPE_Q8_0;
+    else
+        return err_set(err, ERR_INVALID, "no KV type \"%s\": f16 or q8_0", name);
+    return 0;
+}
+
 static void log_device(const struct worker *w, const char *asked)
 {
     const struct device_info *info = worker_device(w);
@@ -57,10 +70,12 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     }
     enum activations activations = ACTIVATIONS_AUTO;
     if (!rc) rc = engine_choose_activations(options->activations, &activations, err);
+    enum dtype kv_type = 0;
+    if (!rc) rc = engine_choose_kv_type(options->kv_type, &kv_type, err);
     if (rc) goto fail;
     struct worker_options worker = {
         .device = {.name = options->device ? options->device : "auto", .threads = options->threads,
-                   .isa = options->isa, .activations = activations},
+                   .isa = options->isa, .activations = activations, .kv_type = kv_type},
         .capacity = e->options.parallel + e->options.queue,
         .wake = options->wake,
         .wake_user = options->wake_user,
@@ -68,7 +83,7 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     rc = worker_create(&e->worker, &worker, err);
     if (rc) goto fail;
     log_device(e->worker, worker.device.name);
-    e->options.device = e->options.isa = e->options.activations = NULL;
+    e->options.device = e->options.isa = e->options.activations = e->options.kv_type = NULL;
     *out = e;
     return 0;
 
@@ -155,9 +170,10 @@ int engine_load(struct engine *e, const char *path, const struct model_options *
     m->info.vocab = facts->hyper->vocab;
     m->info.parameters = facts->parameters;
     m->info.resident_bytes = facts->weight_bytes + facts->kv_bytes;
+    m->info.load_seconds = clock_seconds() - began;
     log_info("loaded %s: %s, %s, %.0f M parameters, %.0f MiB of weights, in %.2f s", m->info.name,
              m->info.architecture, m->info.quantization, (double)facts->parameters / 1e6,
-             (double)facts->weight_bytes / 1048576, clock_seconds() - began);
+             (double)facts->weight_bytes / 1048576, m->info.load_seconds);
     m->next = e->models;
     e->models = m;
     *out = m;

@@ -26,6 +26,7 @@ struct engine_options {
     const char *device;  /* a name of kernels/device.h; NULL: "auto" */
     const char *isa;     /* NULL, or an instruction set to force (kernels/device.h) */
     const char *activations; /* "f32", "int8": of matmuls of few rows on a GPU; NULL or "auto": its choice */
+    const char *kv_type; /* "f16", "q8_0": of the KV cache; NULL: the device's own */
     int threads;         /* 0: physical cores */
     int in_flight;       /* steps under way at once, 1 or 2; 0: two where the device runs beside the host */
     bool unchecked;      /* serve from a GPU without the short check when a model is loaded */
@@ -64,6 +65,7 @@ struct model_info {
     int context_trained;        /* of the file */
     int vocab;
     uint64_t parameters, file_bytes, resident_bytes;
+    double load_seconds;
     bool has_template;
     bool has_fim;               /* knows prefix/suffix/middle tokens */
     struct sampling_defaults sampling; /* general.sampling.* */
@@ -241,6 +243,22 @@ struct engine_bench {
     int batch;      /* sequences decoded together */
     int context;    /* tokens already in the KV cache before timing decode */
     int repetitions;
+    bool profile;   /* instead of tokens per second: where the time goes */
+};
+/* One operator in one stage, per prefill of the prompt or per decode step. */
+struct engine_profile_row {
+    const char *op, *stage; /* stage NULL: all of them together, and only `seconds` is known */
+    double calls, seconds;
+    double bytes;           /* of weights and KV that it reads */
+    double operations;      /* 2 x multiply-accumulate */
+    bool int8;              /* of bytes: int8_rate is their limit */
+};
+#define ENGINE_PROFILE_ROWS 32
+struct engine_profile {
+    struct engine_profile_row row[ENGINE_PROFILE_ROWS]; /* the longest first */
+    int n;
+    double seconds; /* of the whole; what the rows do not have is the host's */
+    double waiting; /* within the rows: idle at the barriers, as the first thread saw it */
 };
 struct engine_bench_result {
     double prefill_tps, prefill_tps_min, prefill_tps_max; /* tokens per second: median, worst, best */
@@ -248,9 +266,18 @@ struct engine_bench_result {
     double weight_bytes; /* bytes of weights one decode step reads */
     double kv_bytes;     /* bytes of KV one decode step reads on average */
     double bandwidth;    /* bytes per second of plain reading, measured in the same run */
+    struct engine_profile prefill, decode;
+    double int8_rate;    /* int8 operations per second of the device's kernel in cache; 0: not measured */
 };
 int engine_bench_run(struct engine *, struct model *, const struct engine_bench *,
                      struct engine_bench_result *, struct err *) WARN_UNUSED;
+
+/* Bytes of this process in memory; 0 where the system does not tell. */
+struct engine_memory {
+    uint64_t resident, anonymous; /* now; anonymous: not of files */
+    uint64_t peak;                /* of resident */
+};
+void engine_memory(struct engine_memory *);
 
 /* ---- checking (for `check`) ---- */
 

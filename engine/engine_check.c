@@ -22,7 +22,10 @@ int engine_check(const struct engine_options *options, const struct engine_check
     struct ids prompt = {0};
     enum activations activations = ACTIVATIONS_AUTO;
     const char *text = check->prompt ? check->prompt : own_prompt;
+    enum dtype kv_type = 0;
     int rc = engine_choose_activations(options->activations, &activations, err);
+    if (rc == 0)
+        rc = engine_choose_kv_type(options->kv_type, &kv_type, err);
     if (rc == 0)
         rc = gguf_open(&m->gguf, check->path, err);
     if (rc == 0)
@@ -35,7 +38,7 @@ int engine_check(const struct engine_options *options, const struct engine_check
     if (rc == 0) {
         struct check_options o = {
             .device = {.name = options->device, .isa = options->isa, .threads = options->threads,
-                       .activations = activations},
+                       .activations = activations, .kv_type = kv_type},
             .gguf = m->gguf,
             .prompt = prompt.ids,
             .n_prompt = (int)prompt.n,

@@ -31,6 +31,9 @@ struct model {
 /* "f32", "int8"; NULL: auto. */
 int engine_choose_activations(const char *name, enum activations *out, struct err *err) WARN_UNUSED;
 
+/* "f16", "q8_0"; NULL: 0, the device's own. */
+int engine_choose_kv_type(const char *name, enum dtype *out, struct err *err) WARN_UNUSED;
+
 /* What a file's metadata say, beside the tensors. */
 int model_read_tokenizer(struct model *, struct err *) WARN_UNUSED;
 int model_read_template(struct model *, struct err *) WARN_UNUSED;

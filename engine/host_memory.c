@@ -1,10 +1,12 @@
-/* Available memory on Linux and macOS. */
+/* Available memory on Linux and macOS, and what of it is taken. */
 #include "host_memory.h"
 
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#include "engine.h"
 
 /* A decimal number that follows `label` in a file of lines; false where there is none ("max"). */
 static bool read_number(const char *path, const char *label, uint64_t *out)
@@ -34,4 +36,17 @@ uint64_t host_memory_available(void)
         if (rest < available) available = rest;
     }
     return available;
+}
+
+static uint64_t read_kilobytes(const char *label)
+{
+    uint64_t value;
+    return read_number("/proc/self/status", label, &value) && value <= UINT64_MAX / 1024 ? value * 1024 : 0;
+}
+
+void engine_memory(struct engine_memory *out)
+{
+    *out = (struct engine_memory){.resident = read_kilobytes("VmRSS:"),
+                                  .anonymous = read_kilobytes("RssAnon:"),
+                                  .peak = read_kilobytes("VmHWM:")};
 }

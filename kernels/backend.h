@@ -2,6 +2,8 @@
 #ifndef HEARTH_BACKEND_H
 #define HEARTH_BACKEND_H
 
+#include <stdatomic.h>
+
 #include "device.h"
 
 #define OPERATOR_MAX_BUFFERS 7
@@ -67,7 +69,8 @@ struct backend {
     int (*wait)(struct device *, uint64_t ticket, struct err *);
     void (*idle)(struct device *);
     double (*bandwidth)(struct device *, size_t bytes);
-    void (*profile)(struct device *, double *seconds);
+    double (*int8_rate)(struct device *);               /* NULL: no int8, or not measured */
+    void (*profile)(struct device *, double *seconds);  /* per operator; NULL: profile_add is called instead */
 };
 
 struct device {
@@ -75,11 +78,29 @@ struct device {
     struct device_info info;
     struct commands *commands[COMMANDS_IN_FLIGHT];
     size_t buffers; /* alive */
+    struct profile profile;
+    bool profiling; /* commands are to be added to it */
+    _Atomic(const char *) stage; /* of the command that computes now; NULL: none, or nobody tells */
+    atomic_int op, layer;
     void *state;    /* the backend's */
 };
 
 extern const struct backend backend_cpu;       /* cpu/: tuned, int8 activations */
 extern const struct backend backend_reference; /* reference.c: plain C, f32 activations, f32 KV */
+
+/* The thread that computes on the host begins a command; NULL: there are no more. For device_place. */
+static inline void device_enter(struct device *device, const struct command *c)
+{
+    if (c) {
+        atomic_store_explicit(&device->op, (int)c->op, memory_order_relaxed);
+        atomic_store_explicit(&device->layer, c->layer, memory_order_relaxed);
+    }
+    atomic_store_explicit(&device->stage, c ? c->stage : NULL, memory_order_relaxed);
+}
+
+/* Adds a command that ran to the device's profile; `waiting`: how much of `seconds` thread 0 was idle.
+ * Operands are read, so only for devices that compute in the host's memory. */
+void profile_add(struct device *, const struct command *, double seconds, double waiting);
 
 /* Instruction-set independent parts of the CPU devices. */
 float f16_to_f32(uint16_t);

@@ -197,6 +197,11 @@ static struct command *append_copy(struct commands *c, struct buffer *b, size_t 
                 first + count, b->count);
         return NULL;
     }
+    if (first % dtype_block(b->dtype) || count % dtype_block(b->dtype)) {
+        err_set(&c->err, ERR_INVALID, "%s: elements %zu to %zu are no whole blocks of %s", what, first,
+                first + count, dtype_name(b->dtype));
+        return NULL;
+    }
     command->op = OPERATOR_COUNT;
     command->buffer[0] = b;
     command->first = first;
@@ -209,7 +214,7 @@ void device_upload(struct commands *c, struct buffer *b, size_t first, size_t co
     struct command *command = append_copy(c, b, first, count, "upload");
     if (!command)
         return;
-    size_t bytes = count * dtype_block_bytes(b->dtype);
+    size_t bytes = dtype_bytes(b->dtype, count);
     command->copy = COPY_IN;
     command->host = arena_take(c, bytes);
     if (!command->host) {

@@ -113,6 +113,15 @@ const struct device_info *device_info(const struct device *device)
     return &device->info;
 }
 
+void device_place(const struct device *device, struct device_place *out)
+{
+    *out = (struct device_place){
+        .op = (enum operator)atomic_load_explicit(&device->op, memory_order_relaxed),
+        .layer = atomic_load_explicit(&device->layer, memory_order_relaxed),
+        .stage = atomic_load_explicit(&device->stage, memory_order_relaxed),
+    };
+}
+
 void device_idle(struct device *device)
 {
     device->backend->idle(device);
@@ -123,9 +132,24 @@ double device_read_bandwidth(struct device *device, size_t bytes)
     return device->backend->bandwidth(device, bytes);
 }
 
-void device_profile(struct device *device, double *seconds)
+double device_int8_rate(struct device *device)
 {
-    device->backend->profile(device, seconds);
+    return device->backend->int8_rate ? device->backend->int8_rate(device) : 0;
+}
+
+void device_profile(struct device *device, struct profile *out)
+{
+    if (device->backend->profile) {
+        double seconds[OPERATOR_COUNT] = {0};
+        device->backend->profile(device, seconds);
+        for (int i = 0; i < OPERATOR_COUNT; i++)
+            if (seconds[i] > 0)
+                device->profile.row[device->profile.n++] =
+                    (struct profile_row){.op = i, .seconds = seconds[i]};
+    }
+    *out = device->profile;
+    memset(&device->profile, 0, sizeof device->profile);
+    device->profiling = true;
 }
 
 static struct buffer *buffer_new(struct device *device, enum dtype dtype, size_t count)
@@ -143,8 +167,8 @@ static int create(struct device *device, enum dtype dtype, size_t count, bool sc
                   struct err *err)
 {
     size_t bytes;
-    REQUIRE(dtype_block(dtype) == 1);
-    if (__builtin_mul_overflow(count, dtype_block_bytes(dtype), &bytes))
+    REQUIRE(count % dtype_block(dtype) == 0);
+    if (__builtin_mul_overflow(count / dtype_block(dtype), dtype_block_bytes(dtype), &bytes))
         return err_set(err, ERR_NOMEM, "a buffer of %zu elements is too large", count);
     struct buffer *b = buffer_new(device, dtype, count);
     if (!b)
@@ -178,6 +202,9 @@ static int check_range(const struct buffer *b, size_t first, size_t count, struc
     if (first > b->count || count > b->count - first)
         return err_set(err, ERR_INVALID, "elements %zu to %zu of a buffer of %zu", first, first + count,
                        b->count);
+    if (first % dtype_block(b->dtype) || count % dtype_block(b->dtype))
+        return err_set(err, ERR_INVALID, "elements %zu to %zu are no whole blocks of %s", first,
+                       first + count, dtype_name(b->dtype));
     return 0;
 }
 

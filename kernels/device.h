@@ -28,6 +28,7 @@ const char *dtype_name(enum dtype);           /* "Q4_K" */
 int dtype_from_gguf(uint32_t gguf);           /* enum dtype, or -1 where unknown */
 size_t dtype_block(enum dtype);               /* elements per block */
 size_t dtype_block_bytes(enum dtype);
+size_t dtype_bytes(enum dtype, size_t count); /* of `count` elements, a multiple of the block */
 bool dtype_is_weight(enum dtype);             /* may be a matmul or embed weight: all but I32 */
 
 /* Decodes `count` elements (a multiple of the block) of GGUF data at `src` to f32. Plain C; the
@@ -49,7 +50,8 @@ struct device_options {
                        * HEARTH_EMULATOR=unified lets it use weights in place, as Metal does;
                        * HEARTH_EMULATOR_RACES=0 leaves out the search for races, which halves its speed) */
     int threads;      /* compute threads of a CPU device; 0: physical cores, cgroup limits respected */
-    const char *isa;  /* NULL: the best found; else "avx512vnni", "avx2", "neon", "scalar": a lower one forced */
+    const char *isa;  /* NULL: the best found; else a lower one forced: "avx512amx", "avx512vnni", "avx2", "i8mm",
+                       * "neon", "scalar" */
     enum activations activations; /* of matmuls of few rows on a GPU. AUTO: F32 on every GPU */
     /* Element type of KV buffers. 0: F16 (F32 on the reference device). Q8_0 (head_dim a multiple of 32) is
      * for the CPU and the reference device, F32 for the reference device alone. */
@@ -85,7 +87,8 @@ void device_idle(struct device *);
  * reach at most. For benchmarks. */
 double device_read_bandwidth(struct device *, size_t bytes);
 
-/* A zeroed buffer of `count` elements. *out is the caller's (buffer_free). ERR_NOMEM. */
+/* A zeroed buffer of `count` elements, whole blocks of the type. *out is the caller's (buffer_free).
+ * ERR_NOMEM. */
 int buffer_create(struct device *, enum dtype, size_t count, struct buffer **out, struct err *) WARN_UNUSED;
 
 /* The same for values that live only within one submit: what one submit leaves there, the next must
@@ -111,7 +114,7 @@ size_t buffer_count(const struct buffer *); /* elements */
 size_t buffer_bytes(const struct buffer *); /* what it takes of the device's memory */
 
 /* Copies elements [first, first+count) out of or into a buffer that is no weight, at once.
- * ERR_IN_FLIGHT while commands touch that range (see above); ERR_INVALID beyond the end. */
+ * ERR_IN_FLIGHT while commands touch that range (see above); ERR_INVALID beyond the end, or inside a block. */
 int buffer_read(struct buffer *, size_t first, size_t count, void *out, struct err *) WARN_UNUSED;
 int buffer_write(struct buffer *, size_t first, size_t count, const void *in, struct err *) WARN_UNUSED;
 
@@ -148,6 +151,14 @@ enum operator {
 };
 const char *operator_name(enum operator);
 
+/* What a device is computing. From any thread, also while a command does not return. */
+struct device_place {
+    enum operator op;
+    int layer;         /* -1: outside the layers */
+    const char *stage; /* NULL: nothing, or the device does not tell */
+};
+void device_place(const struct device *, struct device_place *);
+
 /* For `hearth check`: what was recorded, and running it a part at a time. */
 struct command_info {
     enum operator op;       /* OPERATOR_COUNT: a copy */
@@ -183,7 +194,27 @@ int commands_run(struct commands *, int first, int n, bool whole, struct err *) 
 #undef KVIN
 #undef KVOUT
 
-/* Time per operator since the last call, for `bench --profile`; seconds[OPERATOR_COUNT]. */
-void device_profile(struct device *, double *seconds);
+/* Where time went since the last call, for `bench --profile`. The first call starts the measuring, which on a
+ * GPU may take the steps that follow apart and so slow them. */
+#define PROFILE_ROWS 32
+struct profile_row {
+    enum operator op;   /* OPERATOR_COUNT: copies */
+    const char *stage;  /* NULL: all stages together, and only `seconds` is known */
+    long calls;
+    double seconds;
+    double bytes;       /* of weights and KV that it has to read */
+    double operations;  /* 2 x multiply-accumulate */
+    bool int8;          /* of bytes; device_int8_rate is their limit */
+};
+struct profile {
+    struct profile_row row[PROFILE_ROWS];
+    int n;
+    double waiting; /* of all rows: seconds in which thread 0 had nothing left to do of an operator */
+};
+void device_profile(struct device *, struct profile *out);
+
+/* int8 operations (2 x multiply-accumulate) per second that all threads reach with the kernel of 4-bit
+ * weights over data in the first cache; 0 where nothing measures it. For benchmarks. */
+double device_int8_rate(struct device *);
 
 #endif

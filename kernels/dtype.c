@@ -37,6 +37,12 @@ size_t dtype_block_bytes(enum dtype t)
     return types[t].bytes;
 }
 
+size_t dtype_bytes(enum dtype t, size_t count)
+{
+    REQUIRE(count % types[t].block == 0);
+    return count / types[t].block * types[t].bytes;
+}
+
 bool dtype_is_weight(enum dtype t)
 {
     return t != DTYPE_I32;

@@ -22,7 +22,8 @@
     X(IN_FLIGHT, -9, "range is in flight")    /* queued commands still touch that memory  */ \
     X(DEVICE, -10, "device error")            /* the device failed or gave nonsense       */ \
     X(DRAINING, -11, "shutting down")                                                        \
-    X(LIMIT, -12, "limit exceeded")           /* depth, steps or size bound of an interpreter */
+    X(LIMIT, -12, "limit exceeded")           /* depth, steps or size bound of an interpreter */ \
+    X(DEADLINE, -13, "deadline out of reach")
 
 enum err_code {
     ERR_OK = 0,

@@ -169,6 +169,17 @@ static int check_operand(const struct command *c, int i, size_t least, struct er
     return 0;
 }
 
+/* A head's row in the KV cache is whole blocks of its type. */
+static int check_head(const struct command *c, struct err *err)
+{
+    int dim = c->op == OPERATOR_rope_kv ? c->args.rope_kv.head_dim : c->args.attention.head_dim;
+    enum dtype type = c->buffer[4]->dtype;
+    if (dim % (int)dtype_block(type))
+        return err_set(err, ERR_INVALID, "%s: heads of %d elements are no whole blocks of %s",
+                       operators[c->op].name, dim, dtype_name(type));
+    return 0;
+}
+
 int command_check(const struct command *c, struct err *err)
 {
     struct operand_span span[OPERATOR_MAX_BUFFERS];
@@ -179,6 +190,11 @@ int command_check(const struct command *c, struct err *err)
     command_spans(c, span);
     for (int i = 0; i < OPERATOR_MAX_BUFFERS && operators[c->op].operand[i].access != ACCESS_NONE; i++) {
         int rc = check_operand(c, i, span[i].end, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (c->op == OPERATOR_rope_kv || c->op == OPERATOR_attention) {
+        int rc = check_head(c, err);
         if (rc < 0)
             return rc;
     }

@@ -196,6 +196,7 @@ static int reference_submit(struct device *device, const struct command *list, i
     (void)whole; /* all results are always written */
     *ticket = 0;
     for (int i = 0; i < n; i++) {
+        device_enter(device, &list[i]);
         if (list[i].copy != COPY_NONE) {
             host_copy(&list[i]);
             continue;
@@ -204,8 +205,10 @@ static int reference_submit(struct device *device, const struct command *list, i
         int rc = run(s, &list[i], err);
         if (rc < 0)
             return rc;
-        s->seconds[list[i].op] += host_now() - start;
+        if (device->profiling)
+            profile_add(device, &list[i], host_now() - start, 0);
     }
+    device_enter(device, NULL);
     return 0;
 }
 
@@ -224,8 +227,8 @@ static int reference_open(struct device *device, const struct device_options *op
 {
     if (options->threads < 0 || options->threads > 1024)
         return err_set(err, ERR_INVALID, "%d threads: must be 0 (automatic) to 1024", options->threads);
-    if (options->kv_type != DTYPE_F32 && options->kv_type != DTYPE_F16)
-        return err_set(err, ERR_INVALID, "the reference device keeps KV as F32 or F16");
+    if (options->kv_type != DTYPE_F32 && options->kv_type != DTYPE_F16 && options->kv_type != DTYPE_Q8_0)
+        return err_set(err, ERR_INVALID, "the reference device keeps KV as F32, F16 or Q8_0");
     struct reference *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(err, ERR_NOMEM, "out of memory for the reference device");
@@ -257,7 +260,7 @@ static int reference_weight(struct buffer *b, const void *data, unsigned use, st
 static void reference_free(struct buffer *b)
 {
     if (!b->rows)
-        free(b->memory);
+        host_free(b);
 }
 
 static void reference_idle(struct device *device)
@@ -283,13 +286,6 @@ static double reference_bandwidth(struct device *device, size_t bytes)
     return sum == 1 ? 0 : (double)(n * sizeof *memory) / seconds;
 }
 
-static void reference_profile(struct device *device, double *seconds)
-{
-    struct reference *s = device->state;
-    memcpy(seconds, s->seconds, sizeof s->seconds);
-    memset(s->seconds, 0, sizeof s->seconds);
-}
-
 const struct backend backend_reference = {
     .open = reference_open,
     .close = reference_close,
@@ -303,5 +299,4 @@ const struct backend backend_reference = {
     .wait = host_wait,
     .idle = reference_idle,
     .bandwidth = reference_bandwidth,
-    .profile = reference_profile,
 };

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "host.h"
 #include "reference.h"
 
 static void rotate(const struct rope_kv_args *a, float *head, const float *cs)
@@ -23,6 +24,10 @@ static void store_head(struct buffer *kv, size_t at, const float *x, size_t n)
         memcpy((float *)kv->memory + at, x, n * sizeof *x);
         return;
     }
+    if (kv->dtype == DTYPE_Q8_0) {
+        host_store_q8(x, n, (uint8_t *)kv->memory + dtype_bytes(DTYPE_Q8_0, at));
+        return;
+    }
     for (size_t i = 0; i < n; i++)
         ((uint16_t *)kv->memory)[at + i] = f32_to_f16(fminf(fmaxf(x[i], -65504), 65504));
 }
@@ -31,8 +36,7 @@ static const float *load_head(const struct buffer *kv, size_t at, float *own, si
 {
     if (kv->dtype == DTYPE_F32)
         return (const float *)kv->memory + at;
-    for (size_t i = 0; i < n; i++)
-        own[i] = f16_to_f32(((const uint16_t *)kv->memory)[at + i]);
+    dtype_to_f32(kv->dtype, (const char *)kv->memory + dtype_bytes(kv->dtype, at), n, own);
     return own;
 }
 
@@ -128,7 +132,7 @@ void reference_kv_copy(const struct command *c)
     const struct kv_copy_args *a = &c->args.kv_copy;
     const int32_t *pair = c->buffer[0]->memory;
     const struct buffer *kv = c->buffer[1];
-    size_t block = (size_t)a->block_elements, bytes = block * dtype_block_bytes(kv->dtype);
+    size_t block = (size_t)a->block_elements, bytes = dtype_bytes(kv->dtype, block);
     for (int i = 0; i < a->pairs; i++) {
         size_t from = (size_t)pair[2 * i], to = (size_t)pair[2 * i + 1];
         REQUIRE(pair[2 * i] >= 0 && pair[2 * i + 1] >= 0 && (from + 1) * block <= kv->count &&

@@ -19,7 +19,8 @@ static void measure_row(const float *reference, const float *tested, size_t widt
     double rms = sqrt(scale / (double)width);
     for (size_t i = 0; i < width; i++) {
         double d = fabs((double)tested[i] - (double)reference[i]);
-        *max = fmax(*max, d / fmax(rms, fabs((double)reference[i])));
+        d /= fmax(rms, fabs((double)reference[i]));
+        *max = d > *max ? d : *max;
     }
     *square = error / scale;
 }

@@ -12,8 +12,7 @@ size_t forward_kv_block_elements(const struct hyperparameters *hp, int block_tok
 size_t forward_kv_block_bytes(struct device *device, const struct weights *w, int block_tokens)
 {
     enum dtype type = device_info(device)->kv_type;
-    size_t blocks = forward_kv_block_elements(&w->hp, block_tokens) / dtype_block(type);
-    return (size_t)w->hp.n_layers * blocks * dtype_block_bytes(type);
+    return (size_t)w->hp.n_layers * dtype_bytes(type, forward_kv_block_elements(&w->hp, block_tokens));
 }
 
 int forward_table_stride(const struct forward *f)
@@ -142,6 +141,10 @@ int forward_create(struct forward **out, struct device *device, const struct wei
         return err_set(err, ERR_INVALID, "no steps of %d rows, %d outputs, %d sequences of %d, %d blocks",
                        options->max_rows, options->max_outputs, options->max_sequences, options->max_context,
                        options->n_blocks);
+    enum dtype kv_type = device_info(device)->kv_type;
+    if ((size_t)hp->head_dim % dtype_block(kv_type))
+        return err_set(err, ERR_UNSUPPORTED, "heads of %d elements: a KV cache of %s has blocks of %zu",
+                       hp->head_dim, dtype_name(kv_type), dtype_block(kv_type));
     struct forward *f = calloc(1, sizeof *f);
     if (f)
         f->kv = calloc((size_t)hp->n_layers, sizeof *f->kv);

@@ -264,9 +264,32 @@ int gguf_unchanged(const struct gguf *g, struct err *err)
     return 0;
 }
 
-void gguf_release_pages(const struct gguf *g)
+static void release(const struct gguf_part *part, size_t first, size_t bytes)
 {
-    for (int i = 0; i < g->n_parts; i++)
-        if (g->parts[i].fd >= 0)
-            madvise((void *)g->parts[i].data, g->parts[i].size, MADV_DONTNEED);
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = first / page * page;
+    madvise((char *)part->data + whole, first + bytes - whole, MADV_DONTNEED);
+}
+
+void gguf_release(const struct gguf *g, const void *data, size_t bytes)
+{
+    for (int i = 0; i < g->n_parts; i++) {
+        const struct gguf_part *part = &g->parts[i];
+        size_t first = (uintptr_t)data - (uintptr_t)part->data; /* of another part: beyond the size */
+        if (part->fd >= 0 && first < part->size && bytes <= part->size - first)
+            release(part, first, bytes);
+    }
+}
+
+void gguf_release_metadata(const struct gguf *g)
+{
+    for (int i = 0; i < g->n_parts; i++) {
+        const struct gguf_part *part = &g->parts[i];
+        size_t end = part->size;
+        for (size_t t = 0; t < g->n_tensors; t++) {
+            size_t first = (uintptr_t)g->tensors[t].data - (uintptr_t)part->data;
+            end = first < end ? first : end;
+        }
+        if (part->fd >= 0)
+            release(part, 0, end);
+    }
 }

@@ -69,7 +69,10 @@ void gguf_array_strings(const struct gguf_value *, struct gguf_string *out);
  * beyond a shortened file's end would be a SIGBUS, so a loader asks before each tensor and at the end. */
 int gguf_unchanged(const struct gguf *, struct err *) WARN_UNUSED;
 
-/* Tells the system that the file's pages are not needed soon (weights were copied). */
-void gguf_release_pages(const struct gguf *);
+/* Tells the system that these bytes of the file are not needed soon: a weight's that was copied. What shares
+ * their pages is read from the page cache again. */
+void gguf_release(const struct gguf *, const void *data, size_t bytes);
+/* The same for what lies before the first tensor's data: metadata that were taken over. */
+void gguf_release_metadata(const struct gguf *);
 
 #endif

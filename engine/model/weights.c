@@ -11,8 +11,7 @@ struct loader {
     struct weights *w;
     const struct gguf *g;
     const struct architecture *architecture;
-    bool *used;      /* [gguf_n_tensors] */
-    bool all_copied; /* nothing on the device refers to the file's pages */
+    bool *used; /* [gguf_n_tensors] */
 };
 
 static int check_shape(const struct loader *l, const struct tensor_rule *rule, const struct gguf_tensor *t,
@@ -66,8 +65,8 @@ static int load_weight(struct loader *l, const struct tensor_rule *rule, const s
         use = l->w->hp.tied ? WEIGHT_EMBED | WEIGHT_MATMUL : WEIGHT_EMBED;
     int rc = device_weight_create(l->w->device, t->dtype, architecture_dimension(&l->w->hp, rule->rows),
                                   (size_t)t->shape[0], t->data, use, slot, err);
-    if (rc == 0)
-        l->all_copied = l->all_copied && weight_is_copy(*slot);
+    if (rc == 0 && weight_is_copy(*slot))
+        gguf_release(l->g, t->data, t->bytes); /* at once: the file and its copy are never there together */
     return rc;
 }
 
@@ -198,7 +197,7 @@ static void sum_bytes(struct weights *w)
 int weights_load(struct weights **out, struct device *device, struct gguf *g, struct err *err)
 {
     struct weights *w = calloc(1, sizeof *w);
-    struct loader l = {.w = w, .g = g, .all_copied = true};
+    struct loader l = {.w = w, .g = g};
     l.used = calloc(gguf_n_tensors(g) + 1, sizeof *l.used);
     int rc;
     if (!w || !l.used) {
@@ -218,8 +217,7 @@ int weights_load(struct weights **out, struct device *device, struct gguf *g, st
     if (w->hp.tied)
         w->output = w->embedding;
     sum_bytes(w);
-    if (l.all_copied)
-        gguf_release_pages(g);
+    gguf_release_metadata(g);
     free(l.used);
     *out = w;
     return 0;

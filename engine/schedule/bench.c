@@ -160,6 +160,82 @@ static int measure(struct runner *r, const struct engine_bench *q, struct kv_tab
     return 0;
 }
 
+static int compare_rows(const void *a, const void *b)
+{
+    const struct engine_profile_row *x = a, *y = b;
+    return (x->seconds < y->seconds) - (x->seconds > y->seconds);
+}
+
+/* Takes what the device measured in `seconds`, `times` alike. */
+static void take_profile(struct runner *r, struct engine_profile *out, double seconds, int times)
+{
+    _Static_assert(ENGINE_PROFILE_ROWS == PROFILE_ROWS, "one profile");
+    struct profile p;
+    device_profile(r->device, &p);
+    out->n = p.n;
+    out->seconds = seconds / times;
+    out->waiting = p.waiting / times;
+    for (int i = 0; i < p.n; i++) {
+        const struct profile_row *row = &p.row[i];
+        out->row[i] = (struct engine_profile_row){
+            .op = operator_name(row->op), .stage = row->stage, .calls = (double)row->calls / times,
+            .seconds = row->seconds / times, .bytes = row->bytes / times,
+            .operations = row->operations / times, .int8 = row->int8};
+    }
+    qsort(out->row, (size_t)out->n, sizeof *out->row, compare_rows);
+}
+
+/* `times` prefills, or decodings of `generate` steps; returns the seconds they took, or a negative code. */
+static double run_prefill(struct runner *r, const struct engine_bench *q, struct kv_table *kv, int times,
+                          struct err *err)
+{
+    double seconds = 0;
+    for (int i = 0; i < times; i++) {
+        double began = clock_seconds();
+        int rc = prefill(r, &kv[0], q->prompt, err);
+        seconds += clock_seconds() - began;
+        kv_table_clear(&kv[0], r->kv);
+        if (rc) return rc;
+    }
+    return seconds;
+}
+
+static double run_decode(struct runner *r, const struct engine_bench *q, struct kv_table *kv, int times,
+                         struct err *err)
+{
+    struct kv_copies none = {0};
+    double seconds = 0;
+    for (int i = 0; i < times; i++) {
+        for (int j = 0; j < q->batch; j++) kv_table_extend(&kv[j], r->kv, 0, q->context + q->generate, &none);
+        double began = clock_seconds();
+        int rc = decode(r, kv, q->batch, q->context, q->generate, err);
+        seconds += clock_seconds() - began;
+        for (int j = 0; j < q->batch; j++) kv_table_clear(&kv[j], r->kv);
+        if (rc) return rc;
+    }
+    return seconds;
+}
+
+static int profile(struct runner *r, const struct engine_bench *q, struct kv_table *kv,
+                   struct engine_bench_result *out, struct err *err)
+{
+    static double (*const passes[])(struct runner *, const struct engine_bench *, struct kv_table *, int,
+                                    struct err *) = {run_prefill, run_decode};
+    struct engine_profile *const into[] = {&out->prefill, &out->decode};
+    const int units[] = {q->prompt > 0, q->generate};
+    for (int i = 0; i < 2; i++) {
+        struct profile unseen;
+        if (!units[i]) continue;
+        double seconds = passes[i](r, q, kv, 1, err); /* warms up */
+        device_profile(r->device, &unseen);
+        if (seconds >= 0) seconds = passes[i](r, q, kv, q->repetitions, err);
+        if (seconds < 0) return (int)seconds;
+        take_profile(r, into[i], seconds, units[i] * q->repetitions);
+    }
+    out->int8_rate = device_int8_rate(r->device);
+    return 0;
+}
+
 int runner_bench(struct runner *r, const struct engine_bench *q, struct engine_bench_result *out,
                  struct err *err)
 {
@@ -178,7 +254,7 @@ int runner_bench(struct runner *r, const struct engine_bench *q, struct engine_b
     for (int i = 0; i < q->batch && !rc; i++) {
         rc = kv_table_create(&kv[i], r->kv, r->facts.limits.context, err);
     }
-    if (!rc) rc = measure(r, q, kv, prompt, output, err);
+    if (!rc) rc = q->profile ? profile(r, q, kv, out, err) : measure(r, q, kv, prompt, output, err);
     if (rc) goto done;
     if (prompt->n) summarise(prompt, &out->prefill_tps, &out->prefill_tps_min, &out->prefill_tps_max);
     if (output->n) summarise(output, &out->decode_tps, &out->decode_tps_min, &out->decode_tps_max);

@@ -9,7 +9,8 @@ struct plan {
     const struct attention_args *args;
     const float *qkv;
     const int32_t *position, *sequence, *table;
-    const uint16_t *kv;
+    const void *kv;
+    enum dtype kv_type;
     float *out;
     int heads;      /* query heads of a KV head */
     int rows_each;  /* rows of a piece of work */
@@ -26,6 +27,7 @@ static void make_plan(struct plan *p, const struct cpu *cpu, const struct comman
                        .sequence = c->buffer[2]->memory,
                        .table = c->buffer[3]->memory,
                        .kv = c->buffer[4]->memory,
+                       .kv_type = c->buffer[4]->dtype,
                        .out = c->buffer[5]->memory,
                        .heads = a->n_heads / a->n_kv_heads};
     p->spans = longest / ATTENTION_SPAN + 1;
@@ -58,6 +60,7 @@ static void attend_rows(const struct cpu *cpu, const struct plan *p, int row, in
         .q = p->qkv + (size_t)row * (size_t)a->q_stride + (size_t)(head * p->heads * a->head_dim),
         .position = p->position + row,
         .table = p->table + (size_t)p->sequence[row] * (size_t)a->table_stride,
+        .kv_type = p->kv_type,
         .kv = p->kv,
         .rows = rows,
         .head = head,
@@ -90,11 +93,13 @@ static void merge(const struct cpu *cpu, const struct plan *p, int queries, floa
                                attention_width(p->args));
 }
 
-/* A piece over rows: every span of its rows, one run of rows of the same sequence after another. */
+/* A piece over rows: every span of its rows, one run of rows of the same sequence after another. The last
+ * rows of a prompt see the most, so they go first and no thread is left with a long piece at the end. */
 static void run_rows(const struct cpu *cpu, const struct plan *p, int unit, float *own)
 {
     const struct attention_args *a = p->args;
-    int head = unit % a->n_kv_heads, row = unit / a->n_kv_heads * p->rows_each;
+    int pieces = (a->rows + p->rows_each - 1) / p->rows_each, head = unit % a->n_kv_heads;
+    int row = (pieces - 1 - unit / a->n_kv_heads) * p->rows_each;
     int end = row + p->rows_each < a->rows ? row + p->rows_each : a->rows;
     float *total = own, *state = total + (size_t)(p->rows_each * p->heads) * attention_stride(a);
     float *scratch = state + (size_t)(p->rows_each * p->heads) * attention_stride(a);

@@ -2,16 +2,22 @@
 #include <string.h>
 
 #include "../host.h"
+#include "../lifetime.h"
 #include "cpu.h"
 
 static const struct isa *const isas[] = {
 #if defined(__x86_64__)
+    &isa_avx512amx,
     &isa_avx512vnni,
     &isa_avx2,
 #elif defined(__aarch64__)
+    &isa_i8mm,
     &isa_neon,
 #endif
     &isa_plain,
+#if defined(CPU_AMX_EMULATED)
+    &isa_avx512amx_emulated, /* only by name, for tests */
+#endif
 };
 
 static const struct isa *isa_find(const char *name)
@@ -32,6 +38,7 @@ static void cpu_close(struct device *device)
     free(cpu->shared);
     free(cpu->angles);
     free(cpu->next);
+    free(cpu->work);
     free(cpu);
 }
 
@@ -43,6 +50,8 @@ static int cpu_open(struct device *device, const struct device_options *options,
                        options->isa);
     if (options->threads < 0 || options->threads > 1024)
         return err_set(err, ERR_INVALID, "%d threads: must be 0 (automatic) to 1024", options->threads);
+    if (options->kv_type && options->kv_type != DTYPE_F16 && options->kv_type != DTYPE_Q8_0)
+        return err_set(err, ERR_INVALID, "the CPU device keeps KV as F16 or Q8_0");
     struct cpu *cpu = calloc(1, sizeof *cpu);
     if (!cpu)
         return err_set(err, ERR_NOMEM, "out of memory for the CPU device");
@@ -61,7 +70,7 @@ static int cpu_open(struct device *device, const struct device_options *options,
     snprintf(info->description, sizeof info->description, "%s, %d thread%s", isa->label, cpu->threads,
              cpu->threads == 1 ? "" : "s");
     info->threads = cpu->threads;
-    info->kv_type = DTYPE_F16;
+    info->kv_type = options->kv_type ? options->kv_type : DTYPE_F16;
     return 0;
 }
 
@@ -97,7 +106,7 @@ static int cpu_weight(struct buffer *b, const void *data, unsigned use, struct e
     size_t bytes;
     w->tile_bytes = k->bits ? b->columns / dtype_block(b->dtype) * packed_super_bytes(k)
                             : b->columns * TILE * dtype_block_bytes(b->dtype);
-    if (__builtin_mul_overflow(w->tiles, w->tile_bytes, &bytes) || !(w->data = host_memory(bytes))) {
+    if (__builtin_mul_overflow(w->tiles, w->tile_bytes, &bytes) || !(w->data = arena_take(&cpu->weights, bytes))) {
         free(w);
         return err_set(err, ERR_NOMEM, "out of memory for a weight of %zu by %zu", b->rows, b->columns);
     }
@@ -110,8 +119,12 @@ static int cpu_weight(struct buffer *b, const void *data, unsigned use, struct e
 
 static void cpu_free(struct buffer *b)
 {
-    if (b->rows)
-        free(((struct packed *)b->memory)->data);
+    struct cpu *cpu = b->device->state;
+    if (!b->rows) {
+        host_free(b);
+        return;
+    }
+    arena_give(&cpu->weights, ((struct packed *)b->memory)->data);
     free(b->memory);
 }
 
@@ -122,21 +135,51 @@ static int grow(unsigned char **memory, size_t bytes, struct err *err)
     return *memory ? 0 : err_set(err, ERR_NOMEM, "out of memory for %zu bytes of scratch", bytes);
 }
 
-/* Makes all scratch that the commands need; after a few steps nothing is left to allocate. */
-static int reserve(struct cpu *cpu, const struct command *list, int n, struct err *err)
+static int make_room(struct cpu *cpu, int commands, struct err *err)
+{
+    if (commands <= cpu->capacity)
+        return 0;
+    free(cpu->next);
+    free(cpu->work);
+    cpu->next = malloc((size_t)commands * sizeof *cpu->next);
+    cpu->work = malloc((size_t)commands * sizeof *cpu->work);
+    cpu->capacity = cpu->next && cpu->work ? commands : 0;
+    return cpu->capacity ? 0 : err_set(err, ERR_NOMEM, "out of memory for %d commands", commands);
+}
+
+/* Puts a norm and a SwiGLU to the matmul between them: both save a pass over memory and a barrier. */
+static void join_commands(struct cpu *cpu, bool whole)
+{
+    struct recorded list = {cpu->command, cpu->commands, whole};
+    cpu->works = 0;
+    for (int i = 0; i < list.n; i++) {
+        struct work w = {.command = i};
+        if (recorded_is(&list, i, OPERATOR_rms_norm) && recorded_norm_joins(&list, i) &&
+            cpu_matmul_joins(&list.command[i + 1]))
+            w = (struct work){.command = i + 1, .norm = &list.command[i]};
+        if (recorded_is(&list, w.command, OPERATOR_matmul) && recorded_swiglu_joins(&list, w.command) &&
+            cpu_matmul_joins(&list.command[w.command]))
+            w.swiglu = &list.command[w.command + 1];
+        i = w.command + (w.swiglu != NULL);
+        cpu->work[cpu->works++] = w;
+    }
+}
+
+/* Makes all scratch that the work needs; after a few steps nothing is left to allocate. */
+static int reserve(struct cpu *cpu, struct err *err)
 {
     struct scratch most = {0};
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < cpu->works; i++) {
+        const struct command *c = &cpu->command[cpu->work[i].command];
         struct scratch need = {0};
-        if (list[i].op == OPERATOR_matmul)
-            matmul_scratch(cpu, &list[i], &need);
-        else if (list[i].op == OPERATOR_attention)
-            attention_needs(cpu, &list[i], &need);
-        else if (list[i].op == OPERATOR_rope_kv)
-            need.angles =
-                (size_t)list[i].args.rope_kv.rows * (size_t)list[i].args.rope_kv.rope_dim * sizeof(float);
-        else if (list[i].op == OPERATOR_sample)
-            need.own = sample_floats(&list[i]) * sizeof(float);
+        if (c->op == OPERATOR_matmul)
+            matmul_scratch(cpu, &cpu->work[i], &need);
+        else if (c->op == OPERATOR_attention)
+            attention_needs(cpu, c, &need);
+        else if (c->op == OPERATOR_rope_kv)
+            need.angles = (size_t)c->args.rope_kv.rows * (size_t)c->args.rope_kv.rope_dim * sizeof(float);
+        else if (c->op == OPERATOR_sample)
+            need.own = sample_floats(c) * sizeof(float);
         most.own = need.own > most.own ? need.own : most.own;
         most.shared = need.shared > most.shared ? need.shared : most.shared;
         most.angles = need.angles > most.angles ? need.angles : most.angles;
@@ -156,37 +199,37 @@ static int reserve(struct cpu *cpu, const struct command *list, int n, struct er
         rc = grow((unsigned char **)(void *)&cpu->angles, most.angles, err);
         cpu->angles_bytes = rc == 0 ? most.angles : 0;
     }
-    if (rc == 0 && n > cpu->next_capacity) {
-        free(cpu->next);
-        cpu->next = malloc((size_t)n * sizeof *cpu->next);
-        cpu->next_capacity = cpu->next ? n : 0;
-        rc = cpu->next ? 0 : err_set(err, ERR_NOMEM, "out of memory for %d commands", n);
-    }
     return rc;
 }
 
-/* Every thread walks the list; the barrier after each command makes its results seen. */
+/* Every thread walks the list; the barrier after each piece of work makes its results seen. */
 static void run_commands(void *context, int thread)
 {
-    struct cpu *cpu = context;
-    double before = thread == 0 ? host_now() : 0;
-    for (int i = 0; i < cpu->commands; i++) {
-        enum operator op = cpu->command[i].op;
+    struct device *device = context;
+    struct cpu *cpu = device->state;
+    bool profiling = thread == 0 && device->profiling;
+    double before = profiling ? host_now() : 0, done = 0;
+    for (int i = 0; i < cpu->works; i++) {
+        int command = cpu->work[i].command;
+        enum operator op = cpu->command[command].op;
+        if (thread == 0)
+            device_enter(device, &cpu->command[command]);
         if (op == OPERATOR_COUNT) {
             if (thread == 0)
-                host_copy(&cpu->command[i]);
+                host_copy(&cpu->command[command]);
         } else if (op == OPERATOR_matmul)
-            cpu_matmul(cpu, i, thread);
+            cpu_matmul(cpu, &cpu->work[i], thread);
         else if (op == OPERATOR_attention)
-            cpu_attention(cpu, i, thread);
+            cpu_attention(cpu, command, thread);
         else
-            cpu_rows(cpu, i, thread);
-        if (i + 1 < cpu->commands) /* the pool has the last one */
+            cpu_rows(cpu, command, thread);
+        if (profiling)
+            done = host_now();
+        if (i + 1 < cpu->works) /* the pool has the last one */
             pool_barrier(cpu->pool);
-        if (thread == 0) {
+        if (profiling) {
             double after = host_now();
-            if (op != OPERATOR_COUNT)
-                cpu->seconds[op] += after - before;
+            profile_add(device, &cpu->command[command], after - before, after - done);
             before = after;
         }
     }
@@ -196,16 +239,20 @@ static int cpu_submit(struct device *device, const struct command *list, int n, 
                       struct err *err)
 {
     struct cpu *cpu = device->state;
-    (void)whole; /* all results are always written */
     *ticket = 0;
-    int rc = reserve(cpu, list, n, err);
+    int rc = make_room(cpu, n, err);
+    if (rc < 0)
+        return rc;
+    cpu->command = list;
+    cpu->commands = n;
+    join_commands(cpu, whole);
+    rc = reserve(cpu, err);
     if (rc < 0)
         return rc;
     for (int i = 0; i < n; i++)
         atomic_store_explicit(&cpu->next[i], 0, memory_order_relaxed);
-    cpu->command = list;
-    cpu->commands = n;
-    pool_run(cpu->pool, run_commands, cpu);
+    pool_run(cpu->pool, run_commands, device);
+    device_enter(device, NULL);
     return 0;
 }
 
@@ -215,49 +262,8 @@ static void cpu_idle(struct device *device)
     pool_park(cpu->pool);
 }
 
-struct reading {
-    const struct cpu *cpu;
-    const char *memory;
-    size_t bytes;
-    atomic_ullong seen; /* so that no reading can be left out */
-};
-
-static void read_share(void *context, int thread)
-{
-    struct reading *r = context;
-    size_t share = r->bytes / (size_t)r->cpu->threads / 4096 * 4096;
-    atomic_fetch_xor(&r->seen, r->cpu->isa->read(r->memory + share * (size_t)thread, share));
-}
-
-static double cpu_bandwidth(struct device *device, size_t bytes)
-{
-    struct cpu *cpu = device->state;
-    void *memory = host_memory(bytes);
-    double best = 0;
-    if (!memory)
-        return 0;
-    memset(memory, 1, bytes);
-    for (int i = 0; i < 5; i++) {
-        struct reading r = {.cpu = cpu, .memory = memory, .bytes = bytes};
-        double start = host_now();
-        pool_run(cpu->pool, read_share, &r);
-        double rate = (double)(bytes / (size_t)cpu->threads / 4096 * 4096 * (size_t)cpu->threads) /
-                      (host_now() - start);
-        best = rate > best ? rate : best;
-    }
-    free(memory);
-    return best;
-}
-
-static void cpu_profile(struct device *device, double *seconds)
-{
-    struct cpu *cpu = device->state;
-    memcpy(seconds, cpu->seconds, sizeof cpu->seconds);
-    memset(cpu->seconds, 0, sizeof cpu->seconds);
-}
-
 const struct backend backend_cpu = {
     .open = cpu_open, .close = cpu_close, .alloc = host_alloc, .weight = cpu_weight, .free = cpu_free,
     .view = host_view, .read = host_read, .write = host_write, .submit = cpu_submit, .wait = host_wait,
-    .idle = cpu_idle, .bandwidth = cpu_bandwidth, .profile = cpu_profile,
+    .idle = cpu_idle, .bandwidth = cpu_bandwidth, .int8_rate = cpu_int8_rate,
 };

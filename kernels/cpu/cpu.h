@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "../backend.h"
+#include "arena.h"
 #include "pool.h"
 
 #define TILE 16         /* weight rows of a packed tile, and outputs of one kernel call */
@@ -55,7 +56,7 @@ extern const uint8_t iq4_table[16]; /* values of IQ4_NL and IQ4_XS, + 128 */
 struct packed {
     enum dtype dtype;
     size_t rows, columns, tiles, tile_bytes;
-    uint8_t *data;      /* [tiles][tile_bytes], owned; NULL where only rows are read */
+    uint8_t *data;      /* [tiles][tile_bytes], of the arena; NULL where only rows are read */
     const uint8_t *raw; /* rows as in the file, not owned; NULL where data is there */
 };
 size_t packed_super_bytes(const struct packing *);
@@ -73,11 +74,17 @@ struct activation {
     int run;                   /* columns of a row that lie together in q: 4, 8 or 32 */
     uint8_t *q;                /* per group, per block: q [32 / run][T][run], f32 scale [T], int16 scale twice [T] */
     int16_t *wide;             /* per group, per block: columns 0 and 2 then 1 and 3 of four, [8][2][T][2] */
+    int kinds;                 /* of extra values: */
     uint32_t *extra[SEGMENTS]; /* per group, per block: int32 start [subs][T] (, f32 sum [subs][T]) */
-    const struct packing *packing[SEGMENTS];
+    const struct packing *packing[SEGMENTS]; /* a type of each kind */
 };
 #define ACTIVATION_BYTES 40 /* of q, per block and row */
 #define WIDE_ELEMENTS 64    /* of wide, per block and row */
+/* Values of a byte each: they have no room for 16-bit sums of products. */
+static inline bool is_byte_wide(const struct packing *p)
+{
+    return p->bits == 8 || p->table;
+}
 static inline int extra_words(const struct packing *p)
 {
     return p->subs * (1 + p->minimum);
@@ -103,6 +110,18 @@ struct dot {
     bool first;              /* start at zero rather than at what is in `sum` */
 };
 
+/* Sums on their way to a matmul's output:
+ * y = sum * scale + bias + add, or with `up` y = silu(sum * scale + bias) * (up * scale + up_bias). */
+struct finish {
+    const float *sum, *up;       /* [tiles][rows][16] */
+    const float *scale;          /* [rows] */
+    const float *bias, *up_bias; /* [n], or NULL */
+    const float *add;            /* [rows][stride], or NULL */
+    float *y;                    /* [rows][stride] */
+    size_t stride;
+    int rows, n;                 /* n: columns; the last tile may be cut */
+};
+
 /* An unpacked part of a tile, for many rows. */
 struct panel {
     uint8_t *values;
@@ -124,12 +143,13 @@ struct attention_span {
     float *scratch;          /* attention_scratch floats */
     float *state;            /* [queries][attention_stride], overwritten */
 };
-#define ATTENTION_QUERIES 64 /* aimed at for one span */
+#define ATTENTION_QUERIES 128 /* aimed at for one span */
 
 /* Integer kernels. A panel's float arrays are [blocks][subs][16]. */
 struct dot_kernels {
-    int direct;      /* up to so many rows kernels read packed tiles, from then on panels */
-    int group;       /* then the rows of a group, at most */
+    int panels;      /* from so many rows on panels pay; fewer read packed tiles */
+    int direct;      /* these in groups of so many rows at most, */
+    int group;       /* and panels in groups of so many */
     int tiles;       /* and of a panel one kernel takes 1, or 1 or 2, tiles */
     int panel_block; /* bytes of a panel's values per block, at most */
     int run;         /* of the activations that panels are multiplied by; 4 otherwise */
@@ -137,18 +157,18 @@ struct dot_kernels {
     void (*direct_tile)(enum dtype, int rows, const struct dot *);
     void (*unpack)(enum dtype, const uint8_t *packed, int blocks, const struct panel *);
     void (*panel_tiles)(enum dtype, int rows, int tiles, const struct dot *);
+    void (*leave)(void); /* called by a thread after its last panel of a matmul; or NULL */
 };
 
 struct isa {
     const char *name, *label;
     bool (*supported)(void);
     const struct dot_kernels *dot;
-    /* Quantises group number `group`; x is the matmul's input. */
+    /* Quantises group number `group`, whose rows are at x. */
     void (*quantise)(const struct activation *, const float *x, int group);
     /* sum [rows][16] = x [rows][columns] times a float tile; at most FLOAT_ROWS rows */
     void (*dot_float)(enum dtype, int rows, const uint8_t *tile, int columns, const float *x, float *sum);
-    /* y[i] = sum[i] * scale + bias[i] + add[i]; bias and add may be NULL */
-    void (*finish)(const float *sum, float scale, const float *bias, const float *add, float *y, int n);
+    void (*finish)(const struct finish *);
     void (*rms_norm)(const float *x, const float *weight, float eps, int n, float *y);
     void (*rope)(float *x, const float *cs, int rope_dim, int style);
     void (*to_f16)(const float *x, uint16_t *y, int n); /* saturates */
@@ -159,7 +179,7 @@ struct isa {
     uint64_t (*read)(const void *, size_t bytes); /* reads everything once, for the bandwidth */
 };
 #define FLOAT_ROWS 4
-extern const struct isa isa_avx512vnni, isa_avx2, isa_neon, isa_plain;
+extern const struct isa isa_avx512amx, isa_avx512amx_emulated, isa_avx512vnni, isa_avx2, isa_i8mm, isa_neon, isa_plain;
 
 static inline int round_up(int n, int to)
 {
@@ -173,42 +193,57 @@ static inline size_t attention_stride(const struct attention_args *a)
 {
     return (size_t)attention_width(a) + 16;
 }
+/* Floats: queries, their weights twice; K and V widened and as stored, and their scales. */
 static inline size_t attention_scratch(const struct attention_args *a, int rows)
 {
     size_t width = (size_t)attention_width(a), queries = (size_t)(rows * (a->n_heads / a->n_kv_heads));
-    return (queries + 2 * ATTENTION_TILE) * width + queries * ATTENTION_TILE;
+    return queries * (width + 2 * ATTENTION_TILE) + ATTENTION_TILE * (2 * width + width / 2 + 2 * (width / BLOCK));
 }
+
+/* What the pool does between two barriers: a command, with a norm before and a SwiGLU after it where a
+ * matmul does these too. */
+struct work {
+    int command;
+    const struct command *norm, *swiglu; /* or NULL */
+};
 
 struct cpu {
     struct pool *pool;
+    struct arena weights;
     const struct isa *isa;
     int threads;
     const struct command *command; /* being submitted, `commands` of them */
     int commands;
+    struct work *work;             /* what becomes of them, `works` of them */
+    int works;
     atomic_int *next;              /* [commands] the next piece of work of each */
-    int next_capacity;
+    int capacity;                  /* commands that `work` and `next` have room for */
     unsigned char *shared;         /* scratch that all threads see */
     size_t shared_bytes;
     unsigned char **own;           /* [threads] scratch of each */
     size_t own_bytes;
     float *angles;                 /* of the submission's rows, made once for all layers */
     size_t angles_bytes;
-    double seconds[OPERATOR_COUNT];
 };
 
 /* What a command needs before it can run without allocating: bytes of both kinds of scratch. */
 struct scratch {
     size_t shared, own, angles;
 };
-void matmul_scratch(const struct cpu *, const struct command *, struct scratch *);
+void matmul_scratch(const struct cpu *, const struct work *, struct scratch *);
 void attention_needs(const struct cpu *, const struct command *, struct scratch *);
 static inline size_t sample_floats(const struct command *c)
 {
     return 2 * (size_t)c->args.sample.vocab;
 }
+/* Whether a matmul can take its norm and its SwiGLU along: all its weights are quantised. */
+bool cpu_matmul_joins(const struct command *);
 /* Run by all threads at once; the caller has a barrier after each. */
-void cpu_matmul(struct cpu *, int command, int thread);
+void cpu_matmul(struct cpu *, const struct work *, int thread);
 void cpu_attention(struct cpu *, int command, int thread);
 void cpu_rows(struct cpu *, int command, int thread); /* every other operator */
+/* What struct backend asks of the machine. */
+double cpu_bandwidth(struct device *, size_t bytes);
+double cpu_int8_rate(struct device *);
 
 #endif

@@ -3,102 +3,7 @@
  * Accumulators start at -offset * (sum of the activations), so that unsigned weights act as signed
  * ones. The order of float operations of an output is the same in every kernel here: results do
  * not depend on how many rows are computed together. */
-#include <immintrin.h>
-
-#include "dot.h"
-
-/* Keeps the compiler from mixing the chains of products, which costs it registers. */
-#define IN_ORDER(acc) __asm__ volatile("" : "+v"(acc))
-
-INLINE __m512i shift_left(__m512i v, int by)
-{
-    return by >= 0 ? _mm512_slli_epi16(v, (unsigned)by) : _mm512_srli_epi16(v, (unsigned)-by);
-}
-
-INLINE __m512i load(const uint8_t *p)
-{
-    return _mm512_loadu_si512(p);
-}
-
-/* The 8 groups of 4 columns of a packed block. */
-INLINE void block_values(const struct packing k, const uint8_t *p, __m512i w[8])
-{
-    if (k.bits == 8) {
-        for (int j = 0; j < 8; j++)
-            w[j] = load(p + 64 * j);
-        return;
-    }
-    int shift = 0;
-    if (k.bits >= 4) {
-        const __m512i nibble = _mm512_set1_epi8(15);
-        for (int j = 0; j < 4; j++) {
-            __m512i v = load(p + 64 * j);
-            w[j] = _mm512_and_si512(v, nibble);
-            w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
-        }
-        p += 256;
-        shift = 4;
-    } else {
-        for (int j = 0; j < 8; j++)
-            w[j] = _mm512_setzero_si512();
-    }
-    if (k.bits == 6 || k.bits < 4) {
-        const __m512i mask = _mm512_set1_epi8((char)(3 << shift));
-        for (int c = 0; c < 2; c++) {
-            __m512i v = load(p + 64 * c);
-            for (int i = 0; i < 4; i++) /* w | (v shifted & mask) */
-                w[4 * c + i] =
-                    _mm512_ternarylogic_epi32(w[4 * c + i], shift_left(v, shift - 2 * i), mask, 0xf8);
-        }
-        p += 128;
-        shift += 2;
-    }
-    if (k.bits & 1) {
-        const __m512i mask = _mm512_set1_epi8((char)(1 << shift));
-        __m512i v = load(p);
-        for (int j = 0; j < 8; j++)
-            w[j] = _mm512_ternarylogic_epi32(w[j], shift_left(v, shift - j), mask, 0xf8);
-    }
-    if (k.table) {
-        const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)iq4_table));
-        for (int j = 0; j < 8; j++)
-            w[j] = _mm512_shuffle_epi8(table, w[j]);
-    }
-}
-
-INLINE __m512 load_f16(const uint8_t *p)
-{
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-}
-
-INLINE __m512 from_i8(const uint8_t *p)
-{
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-}
-
-/* Scales (and minima) of a block: p points behind its values, header at the super-block. */
-INLINE void block_scales(const struct packing k, const uint8_t *header, const uint8_t *p, __m512 *d,
-                         __m512 *m)
-{
-    for (int i = 0; i < k.subs; i++) {
-        if (k.super == 1) {
-            d[i] = load_f16(p);
-            if (k.minimum)
-                m[i] = load_f16(p + 32);
-        } else if (k.bits == 2) {
-            __m512i both = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p + 16 * i)));
-            d[i] = _mm512_mul_ps(load_f16(header),
-                                 _mm512_cvtepi32_ps(_mm512_and_si512(both, _mm512_set1_epi32(15))));
-            m[i] = _mm512_mul_ps(load_f16(header + 32), _mm512_cvtepi32_ps(_mm512_srli_epi32(both, 4)));
-        } else {
-            d[i] = _mm512_mul_ps(load_f16(header), from_i8(p + 16 * i));
-            if (k.minimum)
-                m[i] = _mm512_mul_ps(load_f16(header + 32), from_i8(p + 16 * (k.subs + i)));
-        }
-        if (k.minimum && k.offset)
-            m[i] = _mm512_fmadd_ps(d[i], _mm512_set1_ps((float)k.offset), m[i]);
-    }
-}
+#include "dot_avx512.h"
 
 /* Adds sub-block i of N tiles and T rows to f: the 8 groups w[n], scales d[n], minima m[n]. */
 INLINE void sub_dot(const struct packing k, const int T, const int N, const int i, const __m512i *const *w,
@@ -151,9 +56,7 @@ INLINE void dot_packed(const struct packing k, const int T, const struct dot *a)
         const uint8_t *header = p;
         p += dot_header_bytes(k);
         for (int i = 0; i < k.super; i++) {
-            UNROLL
-            for (int c = 0; c < dot_block_bytes(k); c += 64)
-                _mm_prefetch((const char *)p + PREFETCH + c, _MM_HINT_T0);
+            prefetch_block(k, p, T);
             block_values(k, p, w);
             block_scales(k, header, p + 64 * k.bits, d, m);
             UNROLL
@@ -202,27 +105,7 @@ INLINE void dot_unpacked(const struct packing k, const int T, const int N, const
 
 INLINE void unpack_blocks(const struct packing k, const uint8_t *p, int blocks, const struct panel *out)
 {
-    __m512i *values = (__m512i *)(void *)out->values;
-    __m512 *scale = (__m512 *)(void *)out->scale, *minimum = (__m512 *)(void *)out->minimum, unused[2];
-    for (int b = 0; b < blocks; b += k.super) {
-        const uint8_t *header = p;
-        p += dot_header_bytes(k);
-        for (int i = 0; i < k.super; i++) {
-            UNROLL
-            for (int c = 0; c < dot_block_bytes(k); c += 64)
-                _mm_prefetch((const char *)p + PREFETCH + c, _MM_HINT_T0);
-            __m512i w[8];
-            block_values(k, p, w);
-            UNROLL
-            for (int j = 0; j < 8; j++)
-                values[j] = w[j];
-            block_scales(k, header, p + 64 * k.bits, scale, k.minimum ? minimum : unused);
-            values += 8;
-            scale += k.subs;
-            minimum += k.subs;
-            p += dot_block_bytes(k);
-        }
-    }
+    unpack_panel(k, 0, p, blocks, out);
 }
 
 #define DIRECT_ROWS(X, ...) \
@@ -236,6 +119,6 @@ INLINE void unpack_blocks(const struct packing k, const uint8_t *p, int blocks, 
 #include "dot_tables.h"
 
 const struct dot_kernels NAME(dot_kernels) = {
-    .direct = 8, .group = 6, .tiles = 2, .panel_block = 512, .run = 4, .wide = false,
+    .panels = 33, .direct = 8, .group = 6, .tiles = 2, .panel_block = 512, .run = 4, .wide = false,
     .direct_tile = direct_tile, .unpack = unpack, .panel_tiles = panel_tiles,
 };

@@ -147,6 +147,6 @@ INLINE void dot_packed(const struct packing k, const int T, const struct dot *a)
 #include "dot_tables.h"
 
 const struct dot_kernels NAME(dot_kernels) = {
-    .direct = 1, .group = 4, .tiles = 1, .panel_block = 512, .run = 4, .wide = false,
+    .panels = 2, .direct = 1, .group = 4, .tiles = 1, .panel_block = 512, .run = 4, .wide = false,
     .direct_tile = direct_tile, .unpack = unpack, .panel_tiles = panel_tiles,
 };

@@ -1,6 +1,6 @@
 /* One function per type (or kind of panel) and number of rows, and the tables that find them.
- * Included at the end of each dot_*.c, which defines DIRECT_ROWS, the row counts,
- * and PANEL_SHAPES, the row and tile counts. */
+ * Included at the end of each dot_*.c, which defines DIRECT_ROWS, the row counts (unless another
+ * instruction set's kernels read tiles directly), and PANEL_SHAPES, the row and tile counts. */
 
 /* clang-format off */
 #define DIRECT_FUNCTION(T, name, ...) \
@@ -18,8 +18,10 @@
     { \
         dot_unpacked((struct packing){__VA_ARGS__}, T, N, a); \
     }
+#ifdef DIRECT_ROWS
 #define DIRECT_FUNCTIONS(name, ...) DIRECT_ROWS(DIRECT_FUNCTION, name, __VA_ARGS__)
 PACKING_LIST(DIRECT_FUNCTIONS)
+#endif
 PACKING_LIST(UNPACK_FUNCTION)
 
 /* Panels differ by sub-blocks, minima and width of the values only. */
@@ -33,10 +35,17 @@ PACKING_LIST(UNPACK_FUNCTION)
 PANEL_LIST(PANEL_FUNCTIONS)
 /* clang-format on */
 
+/* The index in PANEL_LIST. */
+INLINE int panel_kind(const struct packing k)
+{
+    return k.bits == 8 || k.table ? 4 : 2 * (k.subs - 1) + k.minimum;
+}
+
 typedef void dot_function(const struct dot *);
 #define DIRECT_ENTRY(T, name, ...) direct_##name##_##T,
 #define PANEL_ENTRY(T, N, name, ...) [N - 1][T - 1] = panel_##name##_##T##_##N,
 
+#ifdef DIRECT_ROWS
 static void direct_tile(enum dtype dtype, int rows, const struct dot *a)
 {
 #define ENTRY(name, ...) [DTYPE_##name] = {DIRECT_ROWS(DIRECT_ENTRY, name, )},
@@ -44,6 +53,7 @@ static void direct_tile(enum dtype dtype, int rows, const struct dot *a)
 #undef ENTRY
     functions[dtype][rows - 1](a);
 }
+#endif
 
 static void unpack(enum dtype dtype, const uint8_t *packed, int blocks, const struct panel *out)
 {
@@ -59,7 +69,5 @@ static void panel_tiles(enum dtype dtype, int rows, int tiles, const struct dot 
 #define ENTRY(name, ...) {PANEL_SHAPES(PANEL_ENTRY, name, )},
     static dot_function *const functions[][2][GROUP_MAX] = {PANEL_LIST(ENTRY)};
 #undef ENTRY
-    const struct packing *k = &packings[dtype];
-    int kind = k->bits == 8 || k->table ? 4 : 2 * (k->subs - 1) + k->minimum;
-    functions[kind][tiles - 1][rows - 1](a);
+    functions[panel_kind(packings[dtype])][tiles - 1][rows - 1](a);
 }

@@ -1,8 +1,11 @@
 /* Repacks GGUF rows into tiles of 16 interleaved rows (cpu.h has the layout), and decodes single
- * rows of such tiles. Plain C: one packed layout serves every instruction set. */
+ * rows of such tiles. Plain C: one packed layout serves every instruction set. Packing is most of the time
+ * that a model takes to load, so each type has a function of its own, made from what they share. */
 #include <string.h>
 
 #include "cpu.h"
+
+#define INLINE static inline __attribute__((always_inline))
 
 const struct packing packings[DTYPE_COUNT] = {
 #define ENTRY(name, ...) [DTYPE_##name] = {__VA_ARGS__},
@@ -19,14 +22,14 @@ struct parts {
     uint8_t scale[16], least[16]; /* 8-bit factors per sub-block; scale is signed where the type's is */
 };
 
-static uint16_t load16(const uint8_t *p)
+INLINE uint16_t load16(const uint8_t *p)
 {
     uint16_t v;
     memcpy(&v, p, 2);
     return v;
 }
 
-static void split_nibbles(const uint8_t *q, uint8_t *u)
+INLINE void split_nibbles(const uint8_t *q, uint8_t *u)
 {
     for (int i = 0; i < 16; i++) {
         u[i] = q[i] & 15;
@@ -34,7 +37,7 @@ static void split_nibbles(const uint8_t *q, uint8_t *u)
     }
 }
 
-static void take_32(enum dtype dtype, const uint8_t *p, struct parts *s)
+INLINE void take_32(enum dtype dtype, const uint8_t *p, struct parts *s)
 {
     const struct packing *k = &packings[dtype];
     s->d = load16(p);
@@ -48,15 +51,18 @@ static void take_32(enum dtype dtype, const uint8_t *p, struct parts *s)
             s->u[0][i] = p[i] ^ 128;
         return;
     }
-    uint32_t high = 0;
+    uint32_t high = 0, w[8];
     if (k->bits == 5) {
         memcpy(&high, p, 4);
         p += 4;
     }
     split_nibbles(p, s->u[0]);
-    if (k->bits == 5)
-        for (int i = 0; i < BLOCK; i++)
-            s->u[0][i] |= (uint8_t)((high >> i & 1) << 4);
+    if (k->bits == 5) {
+        memcpy(w, s->u[0], BLOCK);
+        for (int j = 0; j < 8; j++) /* the product has bit c of four at the lowest of byte c */
+            w[j] |= ((high >> 4 * j & 15) * 0x204081 & 0x01010101) << 4;
+        memcpy(s->u[0], w, BLOCK);
+    }
 }
 
 static void take_q2_k(const uint8_t *p, struct parts *s)
@@ -84,7 +90,7 @@ static void take_q3_k(const uint8_t *p, struct parts *s)
             s->u[j][i] = (uint8_t)((q[j / 4 * 32 + i] >> 2 * (j % 4) & 3) | (p[i] >> j & 1) << 2);
 }
 
-static void take_q45_k(const uint8_t *p, bool five, struct parts *s)
+INLINE void take_q45_k(const uint8_t *p, bool five, struct parts *s)
 {
     const uint8_t *scales = p + 4, *high = p + 16, *q = five ? p + 48 : p + 16;
     s->d = load16(p);
@@ -129,7 +135,7 @@ static void take_iq4_xs(const uint8_t *p, struct parts *s)
     }
 }
 
-static void take(enum dtype dtype, const uint8_t *p, struct parts *s)
+INLINE void take(enum dtype dtype, const uint8_t *p, struct parts *s)
 {
     switch (dtype) {
     case DTYPE_Q2_K: take_q2_k(p, s); break;
@@ -142,7 +148,7 @@ static void take(enum dtype dtype, const uint8_t *p, struct parts *s)
     }
 }
 
-static size_t block_bytes(const struct packing *k)
+INLINE size_t block_bytes(const struct packing *k)
 {
     if (k->super == 1)
         return (size_t)(k->bits * 64 + 2 * TILE * (1 + k->minimum));
@@ -150,7 +156,7 @@ static size_t block_bytes(const struct packing *k)
     return (size_t)(k->bits * 64 + TILE * k->subs * bytes);
 }
 
-static size_t header_bytes(const struct packing *k)
+INLINE size_t header_bytes(const struct packing *k)
 {
     return k->super == 1 ? 0 : (size_t)(2 * TILE * (1 + k->minimum));
 }
@@ -160,16 +166,11 @@ size_t packed_super_bytes(const struct packing *k)
     return header_bytes(k) + (size_t)k->super * block_bytes(k);
 }
 
-static void load_groups(const uint8_t *u, uint32_t w[8])
-{
-    memcpy(w, u, BLOCK);
-}
-
 /* Lays out 32 values of a row: each group of 4 columns is a word of 4 bytes. */
-static void place_values(const struct packing *k, const uint8_t *u, int row, uint8_t *out)
+INLINE void place_values(const struct packing *k, const uint8_t *u, int row, uint8_t *out)
 {
     uint32_t w[8], *o = (uint32_t *)(void *)out + row;
-    load_groups(u, w);
+    memcpy(w, u, BLOCK);
     if (k->bits == 8) {
         for (int j = 0; j < 8; j++)
             o[j * TILE] = w[j];
@@ -199,7 +200,7 @@ static void place_values(const struct packing *k, const uint8_t *u, int row, uin
     }
 }
 
-static void place(const struct packing *k, const struct parts *s, int row, uint8_t *out)
+INLINE void place(const struct packing *k, const struct parts *s, int row, uint8_t *out)
 {
     if (k->super > 1) {
         memcpy(out + 2 * row, &s->d, 2);
@@ -243,27 +244,38 @@ static void pack_float(const struct packed *w, const uint8_t *data, size_t tile)
     }
 }
 
+INLINE void pack_quantised(enum dtype dtype, const struct packed *w, const uint8_t *data, size_t tile)
+{
+    const struct packing *k = &packings[dtype];
+    size_t supers = w->columns / (size_t)(BLOCK * k->super), in_bytes = dtype_block_bytes(dtype);
+    size_t left = w->rows - tile * TILE, rows = left < TILE ? left : TILE;
+    uint8_t *out = w->data + tile * w->tile_bytes;
+    struct parts s = {0};
+    if (rows < TILE)
+        memset(out, 0, w->tile_bytes);
+    for (size_t b = 0; b < supers; b++, out += packed_super_bytes(k))
+        for (size_t r = 0; r < rows; r++) {
+            take(dtype, data + ((tile * TILE + r) * supers + b) * in_bytes, &s);
+            place(k, &s, (int)r, out);
+        }
+}
+
+#define PACK_FUNCTION(name, ...)                                                        \
+    static void pack_##name(const struct packed *w, const uint8_t *data, size_t tile)   \
+    {                                                                                   \
+        pack_quantised(DTYPE_##name, w, data, tile);                                    \
+    }
+PACKING_LIST(PACK_FUNCTION)
+#undef PACK_FUNCTION
+
 void pack_tiles(const struct packed *w, const uint8_t *data, size_t first, size_t last)
 {
-    const struct packing *k = &packings[w->dtype];
-    size_t columns = dtype_block(w->dtype), supers = w->columns / columns;
-    size_t in_bytes = dtype_block_bytes(w->dtype), out_bytes = packed_super_bytes(k);
-    struct parts s = {0};
-    for (size_t t = first; t < last; t++) {
-        if (!k->bits) {
-            pack_float(w, data, t);
-            continue;
-        }
-        size_t rows = w->rows - t * TILE < TILE ? w->rows - t * TILE : TILE;
-        uint8_t *out = w->data + t * w->tile_bytes;
-        if (rows < TILE)
-            memset(out, 0, w->tile_bytes);
-        for (size_t b = 0; b < supers; b++, out += out_bytes)
-            for (size_t r = 0; r < rows; r++) {
-                take(w->dtype, data + ((t * TILE + r) * supers + b) * in_bytes, &s);
-                place(k, &s, (int)r, out);
-            }
-    }
+#define ENTRY(name, ...) [DTYPE_##name] = pack_##name,
+    static void (*const functions[DTYPE_COUNT])(const struct packed *, const uint8_t *, size_t) = {
+        PACKING_LIST(ENTRY)};
+#undef ENTRY
+    for (size_t t = first; t < last; t++)
+        (functions[w->dtype] ? functions[w->dtype] : pack_float)(w, data, t);
 }
 
 /* The unsigned value of column c of a block. */

@@ -40,6 +40,15 @@ INLINE void round_block(const float *x, float inverse, int8_t *q)
         vst1_s8(q + i, vmax_s8(vqmovn_s16(vcombine_s16(low, high)), vdup_n_s8(-127)));
     }
 }
+
+/* No kernel here wants to know the columns' sums apart. */
+INLINE void block_sums(const int8_t *q, int sum[2][2])
+{
+    for (int i = 0; i < 2; i++) {
+        sum[i][0] = vaddlvq_s8(vld1q_s8(q + 16 * i));
+        sum[i][1] = 0;
+    }
+}
 #else
 INLINE void round_block(const float *x, float inverse, int8_t *q)
 {
@@ -52,9 +61,7 @@ INLINE void round_block(const float *x, float inverse, int8_t *q)
         q[i] = (int8_t)(bits - 0x4b400000);
     }
 }
-#endif
 
-#if !defined(__AVX2__)
 INLINE void block_sums(const int8_t *q, int sum[2][2])
 {
     memset(sum, 0, 4 * sizeof(int));
@@ -79,12 +86,12 @@ INLINE float peak_of(const float *x, int n)
 INLINE uint32_t start_value(const struct packing *k, int even, int odd)
 {
 #if defined(__AVX2__) && !defined(__AVX512F__)
-    if (k->bits < 8 && !k->table) {
+    if (!is_byte_wide(k)) {
         uint32_t low = (uint32_t)(-k->offset * even) & 0xffff;
         return low | (uint32_t)(-k->offset * odd) << 16;
     }
 #elif defined(CPU_NEON)
-    if (k->bits == 8 || k->table)
+    if (is_byte_wide(k))
         return 0; /* these become signed when they are unpacked */
 #endif
     return (uint32_t)(-k->offset * (even + odd));
@@ -140,10 +147,8 @@ static void put_block(const struct activation *a, const int8_t *q, int scale, in
     memcpy(out + (36 * T + 4 * t), &twice, 4);
     if (a->wide)
         put_wide(q, T, a->wide + at * WIDE_ELEMENTS + 2 * t);
-    for (int s = 0; s < SEGMENTS; s++)
-        if (a->packing[s])
-            put_extra(a->packing[s], sum, scale, T,
-                      a->extra[s] + at * (size_t)extra_words(a->packing[s]) + t);
+    for (int i = 0; i < a->kinds; i++)
+        put_extra(a->packing[i], sum, scale, T, a->extra[i] + at * (size_t)extra_words(a->packing[i]) + t);
 }
 
 static int scale_of(const float *x, float per_step)
@@ -176,7 +181,7 @@ void NAME(quantise)(const struct activation *a, const float *x, int group)
     int first = group_start(a->rows, a->groups, group),
         T = group_start(a->rows, a->groups, group + 1) - first;
     for (int t = 0; t < T; t++) {
-        const float *row = x + (size_t)(first + t) * (size_t)a->columns;
+        const float *row = x + (size_t)t * (size_t)a->columns;
         float unit = peak_of(row, a->columns) / 127.0f / 32767.0f;
         unit = unit >= 0x1p-120f && unit < 0x1p120f ? unit : 0x1p-120f; /* zero, or not a number */
         float per_step = 1.0f / (127.0f * unit);

@@ -57,14 +57,20 @@ static void rope_row(const struct cpu *cpu, const struct command *c, int r, cons
     size_t dim = (size_t)a->head_dim, heads = (size_t)a->n_heads, kv_heads = (size_t)a->n_kv_heads;
     size_t tokens = (size_t)a->block_tokens, slot = (size_t)((const int32_t *)c->buffer[2]->memory)[r];
     float *row = (float *)c->buffer[0]->memory + (size_t)r * (heads + 2 * kv_heads) * dim;
-    uint16_t *kv = c->buffer[4]->memory;
+    uint8_t *kv = c->buffer[4]->memory;
+    enum dtype type = c->buffer[4]->dtype;
     for (size_t h = 0; h < heads + kv_heads; h++)
         cpu->isa->rope(row + h * dim, cs, a->rope_dim, a->style);
     REQUIRE((slot / tokens + 1) * 2 * kv_heads * tokens * dim <= c->buffer[4]->count);
-    for (size_t i = 0; i < 2 * kv_heads; i++) /* K of each head, then V of each */
-        cpu->isa->to_f16(row + (heads + i) * dim,
-                         kv + ((slot / tokens * 2 * kv_heads + i) * tokens + slot % tokens) * dim,
-                         a->head_dim);
+    for (size_t i = 0; i < 2 * kv_heads; i++) { /* K of each head, then V of each */
+        const float *x = row + (heads + i) * dim;
+        size_t at = (slot / tokens * 2 * kv_heads + i) * tokens + slot % tokens;
+        uint8_t *out = kv + at * dtype_bytes(type, dim);
+        if (type == DTYPE_Q8_0)
+            host_store_q8(x, dim, out);
+        else
+            cpu->isa->to_f16(x, (uint16_t *)(void *)out, a->head_dim);
+    }
 }
 
 static void rope_kv(struct cpu *cpu, int command, int thread)
@@ -120,13 +126,13 @@ static void kv_copy(const struct command *c, int thread)
 {
     const struct kv_copy_args *a = &c->args.kv_copy;
     const int32_t *pair = c->buffer[0]->memory;
-    uint16_t *kv = c->buffer[1]->memory;
-    size_t block = (size_t)a->block_elements;
+    uint8_t *kv = c->buffer[1]->memory;
+    size_t block = (size_t)a->block_elements, bytes = dtype_bytes(c->buffer[1]->dtype, block);
     for (int i = 0; i < a->pairs && thread == 0; i++) {
         size_t from = (size_t)pair[2 * i], to = (size_t)pair[2 * i + 1];
         REQUIRE(pair[2 * i] >= 0 && pair[2 * i + 1] >= 0 && (from + 1) * block <= c->buffer[1]->count &&
                 (to + 1) * block <= c->buffer[1]->count);
-        memmove(kv + to * block, kv + from * block, block * sizeof *kv);
+        memmove(kv + to * bytes, kv + from * bytes, bytes);
     }
 }
 

@@ -70,20 +70,35 @@ void NAME(to_f16)(const float *x, uint16_t *y, int n)
         y[i] = f32_to_f16(x[i] > 65504.0f ? 65504.0f : x[i] < -65504.0f ? -65504.0f : x[i]);
 }
 
-void NAME(finish)(const float *sum, float scale, const float *bias, const float *add, float *y, int n)
+/* What is beyond n is left out. */
+INLINE vf load_up_to(const float *p, int n)
 {
-    for (int i = 0; i < n; i += VW) {
-        int some = n - i < VW ? n - i : VW;
-        bool whole = some == VW;
-        vf v = (whole ? vf_load(sum + i) : vf_load_some(sum + i, some)) * vf_set(scale);
-        if (bias)
-            v += whole ? vf_load(bias + i) : vf_load_some(bias + i, some);
-        if (add)
-            v += whole ? vf_load(add + i) : vf_load_some(add + i, some);
-        if (whole)
-            vf_store(y + i, v);
-        else
-            vf_store_some(y + i, v, some);
+    return n >= VW ? vf_load(p) : vf_load_some(p, n);
+}
+
+void NAME(finish)(const struct finish *f)
+{
+    for (int t = 0; t < f->rows; t++) {
+        vf scale = vf_set(f->scale[t]);
+        size_t row = (size_t)t * f->stride;
+        for (int i = 0; i < f->n; i += VW) {
+            int at = (i / TILE * f->rows + t) * TILE + i % TILE, left = f->n - i;
+            vf v = vf_load(f->sum + at) * scale;
+            if (f->bias)
+                v += load_up_to(f->bias + i, left);
+            if (f->up) {
+                vf up = vf_load(f->up + at) * scale;
+                if (f->up_bias)
+                    up += load_up_to(f->up_bias + i, left);
+                v = silu_times(v, up);
+            }
+            if (f->add)
+                v += load_up_to(f->add + row + (size_t)i, left);
+            if (left >= VW)
+                vf_store(f->y + row + (size_t)i, v);
+            else
+                vf_store_some(f->y + row + (size_t)i, v, left);
+        }
     }
 }
 

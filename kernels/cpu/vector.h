@@ -22,6 +22,10 @@ INLINE vf vf_f16(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
+INLINE vf vf_i8(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
 INLINE void vf_to_f16(uint16_t *p, vf v)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
@@ -41,6 +45,10 @@ INLINE vf vf_f16(const uint16_t *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
+INLINE vf vf_i8(const int8_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
 INLINE void vf_to_f16(uint16_t *p, vf v)
 {
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
@@ -57,6 +65,12 @@ INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 INLINE vf vf_max(vf a, vf b) { return vmaxq_f32(a, b); }
 INLINE vf vf_min(vf a, vf b) { return vminq_f32(a, b); }
 INLINE vf vf_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+INLINE vf vf_i8(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four))))));
+}
 INLINE void vf_to_f16(uint16_t *p, vf v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
 #else
 #define VW 4
@@ -78,6 +92,7 @@ INLINE vf vf_f16(const uint16_t *p)
 {
     return (vf){f16_to_f32(p[0]), f16_to_f32(p[1]), f16_to_f32(p[2]), f16_to_f32(p[3])};
 }
+INLINE vf vf_i8(const int8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
 INLINE void vf_to_f16(uint16_t *p, vf v)
 {
     for (int i = 0; i < VW; i++)
@@ -124,6 +139,16 @@ INLINE float vf_peak(vf v)
     __m128 x = _mm_max_ps(_mm256_castps256_ps128(w), _mm256_extractf128_ps(w, 1));
     x = _mm_max_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+#elif defined(CPU_NEON)
+INLINE float vf_sum(vf v)
+{
+    return vaddv_f32(vadd_f32(vget_low_f32(v), vget_high_f32(v)));
+}
+
+INLINE float vf_peak(vf v)
+{
+    return vmaxvq_f32(v);
 }
 #else
 INLINE float vf_sum(vf v)

@@ -18,6 +18,9 @@ struct gpu {
 static int gpu_open(struct device *device, const struct gpu_driver *driver, const struct device_options *options,
                     struct err *err)
 {
+    if (options->kv_type && options->kv_type != DTYPE_F16)
+        return err_set(err, ERR_UNSUPPORTED, "%s keeps K and V as F16: %s is for the CPU", options->name,
+                       dtype_name(options->kv_type));
     struct gpu *gpu = calloc(1, sizeof *gpu);
     if (!gpu)
         return err_set(err, ERR_NOMEM, "out of memory for a GPU device");
@@ -76,7 +79,7 @@ static int gpu_submit(struct device *device, const struct command *list, int n, 
                       struct err *err)
 {
     struct gpu *gpu = device->state;
-    gpu->plan.keep_all = whole;
+    gpu->plan.list.keep_all = whole;
     int rc = plan_commands(&gpu->plan, list, n, err);
     if (rc == 0)
         rc = gpu->driver->submit(gpu->state, gpu->plan.step, gpu->plan.n_steps, ticket, err);

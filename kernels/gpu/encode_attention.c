@@ -60,7 +60,7 @@ static bool table_is_there(struct plan *p, const struct gpu_step *wanted)
 /* The angles of a rope_kv command's rows; the kernel that makes them is added where it is missing. */
 static struct gpu_operand rope_table(struct plan *p, int command)
 {
-    const struct command *c = &p->command[command];
+    const struct command *c = &p->list.command[command];
     const struct rope_kv_args *a = &c->args.rope_kv;
     struct gpu_rope_table_args args = {.rows = a->rows, .pairs = a->rope_dim / 2, .magnitude = a->magnitude};
     size_t n = (size_t)args.rows * (size_t)args.pairs;
@@ -82,7 +82,7 @@ static struct gpu_operand rope_table(struct plan *p, int command)
 
 void encode_rope(struct plan *p, int command)
 {
-    const struct command *c = &p->command[command];
+    const struct command *c = &p->list.command[command];
     const struct rope_kv_args *a = &c->args.rope_kv;
     struct gpu_operand table = rope_table(p, command);
     struct gpu_step *s = plan_dispatch(p, command, GPU_rope_kv, a, sizeof *a, (uint32_t)a->rows, 1, 1);
@@ -136,12 +136,12 @@ struct attention_forms {
 static struct attention_forms choose_forms(struct plan *p, int attention, bool result_needed,
                                            int *forms)
 {
-    const struct command *c = &p->command[attention], *m = c + 1;
+    const struct command *c = &p->list.command[attention], *m = c + 1;
     const struct attention_args *a = &c->args.attention;
     struct attention_forms f = {0};
     size_t n = (size_t)a->rows * (size_t)a->n_heads * (size_t)a->head_dim;
     *forms = 0;
-    if (attention + 1 < p->n_commands && m->copy == COPY_NONE && m->op == OPERATOR_matmul &&
+    if (attention + 1 < p->list.n && m->copy == COPY_NONE && m->op == OPERATOR_matmul &&
         m->buffer[0] == c->buffer[5]) {
         if (a->head_dim % 32 == 0 && matmul_takes(p, FORM_INT8, m)) {
             *forms = ATTENTION_INT8;
@@ -179,7 +179,7 @@ static int choose_heads(int per_kv)
 
 static void encode_prefill(struct plan *p, int attention, const struct attention_forms *f, int forms)
 {
-    const struct command *c = &p->command[attention];
+    const struct command *c = &p->list.command[attention];
     const struct attention_args *a = &c->args.attention;
     struct gpu_attention_args args = common_args(a);
     int per_kv = a->n_heads / a->n_kv_heads;
@@ -203,7 +203,7 @@ static void encode_prefill(struct plan *p, int attention, const struct attention
 
 static void encode_decode(struct plan *p, int rope, int attention, const struct attention_forms *f, int forms)
 {
-    const struct command *c = &p->command[attention], *r = rope >= 0 ? &p->command[rope] : NULL;
+    const struct command *c = &p->list.command[attention], *r = rope >= 0 ? &p->list.command[rope] : NULL;
     const struct attention_args *a = &c->args.attention;
     struct gpu_attention_args args = common_args(a);
     struct gpu_operand table = {0}, partial = {0};
@@ -259,10 +259,10 @@ static bool rope_joins(const struct command *rope, const struct command *attenti
 
 bool encode_attention(struct plan *p, int rope, int attention, bool result_needed)
 {
-    const struct attention_args *a = &p->command[attention].args.attention;
+    const struct attention_args *a = &p->list.command[attention].args.attention;
     int forms;
     REQUIRE(a->head_dim % 8 == 0 && a->head_dim <= 256 && a->n_heads % a->n_kv_heads == 0);
-    if (rope >= 0 && !rope_joins(&p->command[rope], &p->command[attention]))
+    if (rope >= 0 && !rope_joins(&p->list.command[rope], &p->list.command[attention]))
         return false;
     struct attention_forms f = choose_forms(p, attention, result_needed, &forms);
     if (a->single || a->rows <= DECODE_ROWS)

@@ -26,7 +26,7 @@ bool matmul_takes(const struct plan *p, enum plan_form form, const struct comman
 
 void encode_embed(struct plan *p, int command)
 {
-    const struct command *c = &p->command[command];
+    const struct command *c = &p->list.command[command];
     const struct embed_args *a = &c->args.embed;
     struct gpu_step *s = plan_dispatch(p, command, GPU_embed, a, sizeof *a,
                                        (uint32_t)pieces(pieces(a->width, 32), EMBED_UNITS), (uint32_t)a->rows, 1);
@@ -277,7 +277,7 @@ static void encode_tiles(const struct job *j, const struct run *run, const struc
 
 bool encode_matmul(struct plan *p, const struct matmul_group *g)
 {
-    const struct command *c = &p->command[g->matmul];
+    const struct command *c = &p->list.command[g->matmul];
     const struct matmul_args *m = &c->args.matmul;
     struct job j = {.p = p, .command = g->matmul, .matmul = c, .x = c->buffer[0], .y = c->buffer[6],
                     .floats = g->result_needed, .rows = m->rows, .in = m->in,
@@ -287,14 +287,14 @@ bool encode_matmul(struct plan *p, const struct matmul_group *g)
     if (g->swiglu >= 0) {
         if (runs != 1 || run[0].n != 2 || c->buffer[4])
             return false; /* gate and up of different layouts, or with a bias */
-        j.swiglu = &p->command[g->swiglu];
+        j.swiglu = &p->list.command[g->swiglu];
         j.y = j.swiglu->buffer[1];
         j.total = m->out[0];
     } else {
         j.floats = true;
     }
     if (g->norm >= 0) {
-        j.norm = &p->command[g->norm];
+        j.norm = &p->list.command[g->norm];
         j.x = j.norm->buffer[0];
     }
     if (m->rows <= FEW_ROWS) {

@@ -15,9 +15,9 @@ static bool half_form(struct plan *p, int command, const struct buffer *result, 
                       struct gpu_operand *out)
 {
     int next = command + 1;
-    const struct command *c = &p->command[next];
+    const struct command *c = &p->list.command[next];
     *out = (struct gpu_operand){0};
-    if (next >= p->n_commands || c->copy != COPY_NONE || c->op != OPERATOR_matmul || c->buffer[0] != result ||
+    if (next >= p->list.n || c->copy != COPY_NONE || c->op != OPERATOR_matmul || c->buffer[0] != result ||
         c->args.matmul.rows != rows || c->args.matmul.in != width || !matmul_takes(p, FORM_HALF, c))
         return false;
     *out = plan_scratch(p, SCRATCH_HALF, (size_t)rows * (size_t)width * 2);
@@ -26,7 +26,7 @@ static bool half_form(struct plan *p, int command, const struct buffer *result, 
 
 void encode_rms_norm(struct plan *p, int command)
 {
-    const struct command *c = &p->command[command];
+    const struct command *c = &p->list.command[command];
     const struct rms_norm_args *a = &c->args.rms_norm;
     struct gpu_norm_args args = {.norm = *a};
     struct gpu_operand half;
@@ -46,7 +46,7 @@ void encode_rms_norm(struct plan *p, int command)
 
 void encode_swiglu(struct plan *p, int command)
 {
-    const struct command *c = &p->command[command];
+    const struct command *c = &p->list.command[command];
     const struct swiglu_args *a = &c->args.swiglu;
     struct gpu_operand half;
     bool halves = half_form(p, command, c->buffer[1], a->rows, a->width, &half);
@@ -64,7 +64,7 @@ void encode_swiglu(struct plan *p, int command)
 
 void encode_gather(struct plan *p, int command)
 {
-    const struct command *c = &p->command[command];
+    const struct command *c = &p->list.command[command];
     const struct gather_args *a = &c->args.gather;
     struct gpu_step *s = plan_dispatch(p, command, GPU_gather, a, sizeof *a,
                                        groups((size_t)a->width, ROWS_THREADS), (uint32_t)a->rows, 1);
@@ -76,7 +76,7 @@ void encode_gather(struct plan *p, int command)
 
 void encode_kv_copy(struct plan *p, int command)
 {
-    const struct command *c = &p->command[command];
+    const struct command *c = &p->list.command[command];
     const struct kv_copy_args *a = &c->args.kv_copy;
     struct gpu_step *s = plan_dispatch(p, command, GPU_kv_copy, a, sizeof *a,
                                        groups((size_t)a->block_elements, 8 * ROWS_THREADS), 1, 1);
@@ -87,7 +87,7 @@ void encode_kv_copy(struct plan *p, int command)
 
 void encode_sample(struct plan *p, int command)
 {
-    const struct command *c = &p->command[command];
+    const struct command *c = &p->list.command[command];
     const struct sample_args *a = &c->args.sample;
     struct gpu_operand peaks = plan_scratch(p, SCRATCH_PARTIAL, (size_t)a->rows * SAMPLE_SLICES * 3 * sizeof(float));
     struct gpu_step *s = plan_dispatch(p, command, GPU_sample_peaks, a, sizeof *a, SAMPLE_SLICES, (uint32_t)a->rows, 1);

@@ -20,98 +20,18 @@ const char *const gpu_weight_names[GPU_WEIGHT_COUNT] = {
 #undef GPU_WEIGHT
 };
 
-/* ---- who reads and writes what ---- */
-
-static bool overlap(const struct buffer *a, const struct buffer *b)
-{
-    if (a == b)
-        return true;
-    const struct buffer *root_a = a->parent ? a->parent : a, *root_b = b->parent ? b->parent : b;
-    return root_a == root_b && a->first < b->first + b->count && b->first < a->first + a->count;
-}
-
-static bool reads(const struct command *c, const struct buffer *b)
-{
-    if (c->copy != COPY_NONE)
-        return c->copy == COPY_OUT && overlap(c->buffer[0], b);
-    for (int i = 0; i < OPERATOR_MAX_BUFFERS; i++) {
-        enum access access = operand_access(c->op, i);
-        if (access == ACCESS_NONE)
-            break;
-        if (c->buffer[i] && access != ACCESS_OUT && overlap(c->buffer[i], b))
-            return true;
-    }
-    return false;
-}
-
-static bool writes(const struct command *c, const struct buffer *b)
-{
-    if (c->copy != COPY_NONE)
-        return c->copy == COPY_IN && overlap(c->buffer[0], b);
-    for (int i = 0; i < OPERATOR_MAX_BUFFERS; i++) {
-        enum access access = operand_access(c->op, i);
-        if (access == ACCESS_NONE)
-            break;
-        bool written = access == ACCESS_OUT || access == ACCESS_INOUT || access == ACCESS_KVOUT;
-        if (written && c->buffer[i] && overlap(c->buffer[i], b))
-            return true;
-    }
-    return false;
-}
-
-/* A buffer's readers read what its last writer wrote, so an operator that writes it ends the life of
- * what was there. */
-static bool ends(const struct command *c, const struct buffer *b)
-{
-    if (c->copy != COPY_NONE)
-        return false;
-    for (int i = 0; i < OPERATOR_MAX_BUFFERS; i++) {
-        enum access access = operand_access(c->op, i);
-        if (access == ACCESS_NONE)
-            break;
-        if (access == ACCESS_OUT && c->buffer[i] == b)
-            return true;
-    }
-    return false;
-}
-
-bool plan_needed(const struct plan *p, int i, const struct buffer *b, int consumer)
-{
-    if (p->keep_all)
-        return true;
-    for (int k = i + 1; k < p->n_commands; k++) {
-        if (k != consumer && reads(&p->command[k], b))
-            return true;
-        if (ends(&p->command[k], b))
-            return false;
-    }
-    return !b->scratch;
-}
-
-/* The next command after `i` that reads b before it is written again, or -1. */
-static int next_reader(const struct plan *p, int i, const struct buffer *b)
-{
-    for (int k = i + 1; k < p->n_commands; k++) {
-        if (reads(&p->command[k], b))
-            return k;
-        if (ends(&p->command[k], b))
-            return -1;
-    }
-    return -1;
-}
-
 /* Is the F32 form of b, written by command i, read by more than a matmul that takes another form? */
 static bool f32_needed(const struct plan *p, int i, const struct buffer *b)
 {
-    int reader = next_reader(p, i, b);
+    int reader = recorded_reader(&p->list, i, b);
     if (reader < 0)
-        return plan_needed(p, i, b, -1);
-    const struct command *c = &p->command[reader];
+        return recorded_needed(&p->list, i, b, -1);
+    const struct command *c = &p->list.command[reader];
     if (c->copy != COPY_NONE || c->op != OPERATOR_matmul || c->buffer[0] != b || c->buffer[5] == b)
         return true;
     if (!matmul_takes(p, FORM_INT8, c) && !matmul_takes(p, FORM_HALF, c))
         return true;
-    return plan_needed(p, i, b, reader);
+    return recorded_needed(&p->list, i, b, reader);
 }
 
 /* ---- steps, scratch, forms ---- */
@@ -141,7 +61,7 @@ struct gpu_step *plan_dispatch(struct plan *p, int command, enum gpu_program pro
                                size_t args_bytes, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z)
 {
     struct gpu_step *s = append(p);
-    const struct command *c = &p->command[command];
+    const struct command *c = &p->list.command[command];
     REQUIRE(args_bytes <= GPU_MAX_ARGS && grid_x > 0 && grid_y > 0 && grid_z > 0);
     s->kind = GPU_DISPATCH;
     s->program = program;
@@ -229,7 +149,7 @@ static void drop_forms(struct plan *p, int first, int last)
 {
     for (int f = 0; f < FORM_COUNT; f++) {
         for (int i = first; i <= last && p->form[f].of && !p->form[f].fresh; i++)
-            if (writes(&p->command[i], p->form[f].of))
+            if (command_writes(&p->list.command[i], p->form[f].of))
                 p->form[f].of = NULL;
         p->form[f].fresh = false;
     }
@@ -242,39 +162,10 @@ enum gpu_weight plan_weight(const struct buffer *b)
 
 /* ---- groups ---- */
 
-static bool is(const struct plan *p, int i, enum operator op)
-{
-    return i < p->n_commands && p->command[i].copy == COPY_NONE && p->command[i].op == op;
-}
-
-/* A norm of whole rows whose result only the matmul after it reads. */
-static bool norm_joins(const struct plan *p, int norm)
-{
-    const struct command *c = &p->command[norm];
-    const struct rms_norm_args *a = &c->args.rms_norm;
-    return !p->keep_all && is(p, norm + 1, OPERATOR_matmul) && p->command[norm + 1].buffer[0] == c->buffer[2] &&
-           p->command[norm + 1].buffer[5] != c->buffer[2] && a->groups == 1 && a->x_offset == 0 &&
-           a->y_offset == 0 && a->x_stride == a->width && a->y_stride == a->width &&
-           !plan_needed(p, norm, c->buffer[2], norm + 1);
-}
-
-/* A SwiGLU over the whole result of a matmul that nobody else reads. */
-static bool swiglu_joins(const struct plan *p, int matmul)
-{
-    const struct command *m = &p->command[matmul];
-    if (p->keep_all || !is(p, matmul + 1, OPERATOR_swiglu))
-        return false;
-    const struct command *s = &p->command[matmul + 1];
-    const struct matmul_args *a = &m->args.matmul;
-    return s->buffer[0] == m->buffer[6] && m->buffer[5] == NULL && s->args.swiglu.rows == a->rows &&
-           a->out[0] == s->args.swiglu.width && a->out[1] == a->out[0] && a->out[2] == 0 &&
-           !plan_needed(p, matmul, m->buffer[6], matmul + 1);
-}
-
 static bool try_group(struct plan *p, int norm, int matmul, int swiglu)
 {
     int last = swiglu >= 0 ? swiglu : matmul;
-    const struct buffer *result = p->command[last].buffer[swiglu >= 0 ? 1 : 6];
+    const struct buffer *result = p->list.command[last].buffer[swiglu >= 0 ? 1 : 6];
     struct matmul_group g = {norm, matmul, swiglu, f32_needed(p, last, result)};
     return encode_matmul(p, &g);
 }
@@ -282,7 +173,7 @@ static bool try_group(struct plan *p, int norm, int matmul, int swiglu)
 /* The matmul at `matmul` with its neighbours; returns the last command that is done with it. */
 static int plan_matmul(struct plan *p, int norm, int matmul)
 {
-    int swiglu = swiglu_joins(p, matmul) ? matmul + 1 : -1;
+    int swiglu = recorded_swiglu_joins(&p->list, matmul) ? matmul + 1 : -1;
     if (norm >= 0 && swiglu >= 0 && try_group(p, norm, matmul, swiglu))
         return swiglu;
     if (norm >= 0 && try_group(p, norm, matmul, -1))
@@ -298,12 +189,12 @@ static int plan_matmul(struct plan *p, int norm, int matmul)
 /* RoPE and attention of rows that are each a sequence of their own go together. */
 static int plan_rope(struct plan *p, int rope)
 {
-    const struct command *r = &p->command[rope];
-    if (!p->keep_all && is(p, rope + 1, OPERATOR_attention)) {
-        const struct command *a = &p->command[rope + 1];
+    const struct command *r = &p->list.command[rope];
+    if (!p->list.keep_all && recorded_is(&p->list, rope + 1, OPERATOR_attention)) {
+        const struct command *a = &p->list.command[rope + 1];
         bool joins = a->args.attention.single && a->buffer[0] == r->buffer[0] && a->buffer[4] == r->buffer[4] &&
                      a->args.attention.rows == r->args.rope_kv.rows &&
-                     !plan_needed(p, rope, r->buffer[0], rope + 1);
+                     !recorded_needed(&p->list, rope, r->buffer[0], rope + 1);
         if (joins && encode_attention(p, rope, rope + 1, f32_needed(p, rope + 1, a->buffer[5])))
             return rope + 1;
     }
@@ -331,7 +222,7 @@ static void plan_copy(struct plan *p, const struct command *c)
 /* Plans the command at i and those that go with it; returns the last of them. */
 static int plan_one(struct plan *p, int i)
 {
-    const struct command *c = &p->command[i];
+    const struct command *c = &p->list.command[i];
     if (c->copy != COPY_NONE) {
         plan_copy(p, c);
         return i;
@@ -339,7 +230,7 @@ static int plan_one(struct plan *p, int i)
     switch (c->op) {
     case OPERATOR_embed: encode_embed(p, i); return i;
     case OPERATOR_rms_norm:
-        if (norm_joins(p, i))
+        if (recorded_norm_joins(&p->list, i))
             return plan_matmul(p, i, i + 1);
         encode_rms_norm(p, i);
         return i;
@@ -357,8 +248,8 @@ static int plan_one(struct plan *p, int i)
 
 int plan_commands(struct plan *p, const struct command *list, int n, struct err *err)
 {
-    p->command = list;
-    p->n_commands = n;
+    p->list.command = list;
+    p->list.n = n;
     p->n_steps = 0;
     p->err.code = 0;
     memset(p->form, 0, sizeof p->form);

@@ -2,11 +2,12 @@
  *
  * plan.c walks the commands, recognises neighbours that one kernel can do together, and calls the
  * encoders below; an encoder knows its kernels' arguments and grids and appends steps. A result
- * that nobody reads any more need not be written (plan_needed); a result may also exist in other
+ * that nobody reads any more need not be written (recorded_needed); a result may also exist in other
  * forms (16-bit rows for the matrix units, 8-bit blocks) that an encoder leaves for a later one. */
 #ifndef HEARTH_PLAN_H
 #define HEARTH_PLAN_H
 
+#include "../lifetime.h"
 #include "gpu.h"
 
 /* Forms of F32 rows [rows][width], width a multiple of 32:
@@ -31,12 +32,10 @@ struct plan {
     void *state;                 /* the driver's */
     const struct gpu_facts *facts;
     bool int8;                   /* quantise activations of decode steps to 8 bits */
-    bool keep_all;               /* every result is looked at: fuse nothing away */
     struct plan_scratch scratch[SCRATCH_COUNT];
     struct gpu_memory *retired[2 * SCRATCH_COUNT * 32]; /* outgrown, perhaps still in use by queued lists */
     int n_retired;
-    const struct command *command; /* the list being planned */
-    int n_commands;
+    struct recorded list;        /* being planned */
     struct gpu_step *step;
     int n_steps, capacity;
     struct { /* forms that are valid at this point of the list */
@@ -59,10 +58,6 @@ void plan_collect(struct plan *);
 void plan_free(struct plan *);
 
 /* ---- for encoders ---- */
-
-/* Is the result of command `i` in `b` read by anybody but command `consumer` (-1: nobody is excepted)
- * before it is overwritten, or does it outlive the list? */
-bool plan_needed(const struct plan *, int i, const struct buffer *b, int consumer);
 
 /* Appends a dispatch with its arguments copied; operands follow in the order of the kernel's BUFs.
  * Never NULL: after a failure a dummy is returned. */

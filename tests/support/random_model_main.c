@@ -195,7 +195,7 @@ static void put_head(struct gguf_writer *out, const struct writer *w, const stru
     gguf_put_key_uint(&metadata, "qwen2.attention.head_count_kv", (uint32_t)s->kv_heads);
     gguf_put_key_float(&metadata, "qwen2.rope.freq_base", 1e6f);
     gguf_put_key_float(&metadata, "qwen2.attention.layer_norm_rms_epsilon", 1e-6f);
-    tiny_vocab_put(&metadata, tiny_model_tokens(), NULL, NULL, NULL, &keys);
+    tiny_vocab_put(&metadata, s->vocab, NULL, NULL, NULL, &keys);
     gguf_put_header(out, 3, (uint64_t)w->n, (uint64_t)keys);
     gguf_put(out, metadata.bytes, metadata.length);
     free(metadata.bytes);

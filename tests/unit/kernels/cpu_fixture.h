@@ -10,10 +10,10 @@
 #include "../../../kernels/backend.h"
 #include "../../support/random_data.h"
 
-static const char *const isa_names[] = {"avx512vnni", "avx2", "neon", "scalar"};
+static const char *const isa_names[] = {"avx512amx", "avx512amx-emulated", "avx512vnni", "avx2", "i8mm", "neon", "scalar"};
 
 /* Runs `body` with a device of each instruction set. */
-static void with_each_isa(int threads, void (*body)(struct device *, const char *isa))
+static inline void with_each_isa(int threads, void (*body)(struct device *, const char *isa))
 {
     int ran = 0;
     for (size_t i = 0; i < sizeof isa_names / sizeof *isa_names; i++) {

@@ -135,7 +135,7 @@ Test(cpu_matmul, eight_bits_are_close_and_fifteen_closer)
 /* The same bits alone, in small batches and among many, with one thread and with three. */
 static void check_independence(struct device *device, const char *isa, int precise)
 {
-    static const int batches[] = {1, 2, 3, 5, 8, 13, 31, 64, 300};
+    static const int batches[] = {1, 2, 3, 5, 6, 8, 13, 16, 31, 64, 300};
     for (size_t t = 0; t < sizeof weight_types / sizeof *weight_types; t++) {
         enum dtype dtype = weight_types[t];
         if (!dtype_is_weight(dtype))
@@ -165,6 +165,31 @@ Test(cpu_matmul, rows_are_bitwise_independent)
 {
     with_each_isa(3, independence);
     with_each_isa(1, independence);
+}
+
+/* Arm's matrix instructions sum up like its dot products; elsewhere there is nothing to compare. */
+Test(cpu_matmul, i8mm_has_the_bits_of_dot_products)
+{
+    static const char *const names[2] = {"i8mm", "neon"};
+    struct device *device[2] = {NULL};
+    struct err err;
+    for (int i = 0; i < 2; i++)
+        if (device_open(&device[i], &(struct device_options){.name = "cpu", .threads = 1, .isa = names[i]},
+                        &err) == ERR_UNSUPPORTED)
+            goto done;
+    for (size_t t = 0; t < sizeof weight_types / sizeof *weight_types; t++) {
+        if (!dtype_is_weight(weight_types[t]))
+            continue;
+        struct problem p = make_problem(weight_types[t], 7, 512, 33, false);
+        float *y[2] = {multiply(device[0], &p, 0, 7), multiply(device[1], &p, 0, 7)};
+        cr_assert_arr_eq(y[0], y[1], 7 * 33 * sizeof **y, "%s", dtype_name(weight_types[t]));
+        free(y[0]);
+        free(y[1]);
+        free_problem(&p);
+    }
+done:
+    for (int i = 0; i < 2; i++)
+        device_close(device[i]);
 }
 
 /* Q, K and V of three types and widths, with bias and with the output as residual. */
@@ -237,4 +262,43 @@ static void odd_inputs(struct device *device, const char *isa)
 Test(cpu_matmul, odd_inputs_do_no_harm)
 {
     with_each_isa(2, odd_inputs);
+}
+
+static struct device *open_isa(const char *isa)
+{
+    struct device *device = NULL;
+    struct err err;
+    int rc = device_open(&device, &(struct device_options){.name = "cpu", .threads = 2, .isa = isa}, &err);
+    cr_assert(rc == 0 || rc == ERR_UNSUPPORTED, "%s", err.text);
+    return device;
+}
+
+/* Tiles, whole and cut ones, change nothing: the same bits as AVX-512 VNNI's. */
+static void check_amx(struct device *vnni, struct device *amx, enum dtype dtype, int precise)
+{
+    static const int rows[] = {1, 9, 12, 16, 17, 33, 64, 70};
+    struct problem p = make_problem(dtype, 70, 768, 40, false);
+    p.precise = precise;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        float *a = multiply(vnni, &p, 0, rows[i]), *b = multiply(amx, &p, 0, rows[i]);
+        cr_assert(!memcmp(a, b, (size_t)rows[i] * (size_t)p.out * sizeof *a), "%s, %d rows, precise %d",
+                  dtype_name(dtype), rows[i], precise);
+        free(a);
+        free(b);
+    }
+    free_problem(&p);
+}
+
+Test(cpu_matmul, amx_tiles_give_the_bits_of_avx512)
+{
+    static const char *const names[] = {"avx512amx", "avx512amx-emulated"};
+    struct device *vnni = open_isa("avx512vnni");
+    for (size_t i = 0; vnni && i < sizeof names / sizeof *names; i++) {
+        struct device *amx = open_isa(names[i]);
+        for (size_t t = 0; amx && t < sizeof weight_types / sizeof *weight_types; t++)
+            for (int precise = 0; precise < 2 && dtype_is_weight(weight_types[t]); precise++)
+                check_amx(vnni, amx, weight_types[t], precise);
+        device_close(amx);
+    }
+    device_close(vnni);
 }

@@ -358,23 +358,38 @@ Test(cpu_operators, unknown_instruction_sets_are_refused)
                  ERR_INVALID);
 }
 
+static const struct profile_row *row_of(const struct profile *p, enum operator op)
+{
+    for (int i = 0; i < p->n; i++)
+        if (p->row[i].op == op)
+            return &p->row[i];
+    return NULL;
+}
+
 Test(cpu_operators, idle_bandwidth_and_profile)
 {
     struct device *device = NULL;
     struct err err;
-    double seconds[OPERATOR_COUNT];
+    struct profile p;
     cr_assert_eq(device_open(&device, &(struct device_options){.name = "cpu"}, &err), 0, "%s", err.text);
     cr_assert_geq(device_info(device)->threads, 1);
     cr_assert_gt(device_read_bandwidth(device, 1 << 22), 1e8);
+    cr_assert_gt(device_int8_rate(device), 1e8);
     device_idle(device);
     float *x = random_floats(14 * 32);
     size_t n;
     uint8_t *table = random_weight(DTYPE_Q8_0, 19 * 32);
     free(run_rows(device, 32, x, table, DTYPE_Q8_0, WEIGHT_EMBED, &n));
-    device_profile(device, seconds);
-    cr_assert_gt(seconds[OPERATOR_rms_norm], 0);
-    device_profile(device, seconds);
-    cr_assert_eq(seconds[OPERATOR_rms_norm], 0);
+    device_profile(device, &p);
+    cr_assert_eq(p.n, 0, "nobody had asked");
+    free(run_rows(device, 32, x, table, DTYPE_Q8_0, WEIGHT_EMBED, &n));
+    device_profile(device, &p);
+    cr_assert(row_of(&p, OPERATOR_rms_norm) && row_of(&p, OPERATOR_swiglu));
+    cr_expect_gt(row_of(&p, OPERATOR_rms_norm)->seconds, 0);
+    cr_expect_geq(row_of(&p, OPERATOR_rms_norm)->calls, 1);
+    cr_expect_geq(p.waiting, 0);
+    device_profile(device, &p);
+    cr_assert_eq(p.n, 0);
     free(x);
     free(table);
     device_close(device);
