@@ -37,6 +37,44 @@ static int read_key(const struct options *o, char **key, struct err *e)
     return err_set(e, ERR_INVALID, "the API key is empty");
 }
 
+enum { WARM_MOST = 1 << 20 }; /* bytes of a system prompt */
+
+static void free_texts(char **texts)
+{
+    for (char **text = texts; text && *text; text++)
+        free(*text);
+    free(texts);
+}
+
+/* The texts of all files in the list, with a NULL behind them; NULL for none. */
+static int read_warm(const char *list, char ***out, struct err *e)
+{
+    size_t n = 1;
+    *out = NULL;
+    for (const char *at = list; at && *at; at++)
+        n += *at == ',';
+    if (!list || !*list)
+        return 0;
+    *out = calloc(n + 1, sizeof **out);
+    int status = *out ? 0 : err_set(e, ERR_NOMEM, "no memory for %zu texts", n);
+    for (size_t i = 0; status == 0 && i < n; i++, list += *list == ',') {
+        size_t length = strcspn(list, ",");
+        char *path = strndup(list, length);
+        status = path ? text_read_file(path, WARM_MOST, &(*out)[i], NULL, e)
+                      : err_set(e, ERR_NOMEM, "no memory for a path");
+        free(path);
+        list += length;
+        size_t end = status == 0 ? strlen((*out)[i]) : 0; /* an editor's, not the prompt's */
+        if (end > 0 && (*out)[i][end - 1] == '\n')
+            (*out)[i][end - 1] = 0;
+    }
+    if (status < 0) {
+        free_texts(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
 int command_serve(const struct options *o)
 {
     struct err e;
@@ -47,15 +85,19 @@ int command_serve(const struct options *o)
         .max_connections = (int)option_integer(o, OPTION_MAX_CONNECTIONS),
         .max_body = (size_t)option_integer(o, OPTION_MAX_BODY),
         .drain_seconds = option_number(o, OPTION_DRAIN_SECONDS, 0),
+        .watchdog_seconds = option_number(o, OPTION_WATCHDOG_SECONDS, 60),
+        .idle_exit_seconds = option_number(o, OPTION_IDLE_EXIT, 0),
         .defaults = session_defaults(o),
     };
     const char *backend = option_text(o, OPTION_POLL_BACKEND);
     server.select_backend = backend && strcmp(backend, "select") == 0;
     session_engine_options(o, &server.engine);
 
-    char *path = NULL, *key = NULL;
+    char *path = NULL, *key = NULL, **warm = NULL;
     const struct catalogue_model *known = NULL;
     int status = read_key(o, &key, &e);
+    if (status == 0)
+        status = read_warm(option_text(o, OPTION_WARM), &warm, &e);
     if (status == 0)
         status = session_model_path(o, &path, &known, &e);
     if (status == 0) {
@@ -64,11 +106,13 @@ int command_serve(const struct options *o)
         server.model_path = path;
         server.model.name = name ? name : known ? known->name : NULL;
         server.model.context = (int)option_integer(o, OPTION_CTX);
+        server.model.warm = (const char *const *)warm;
         server.catalogue = session_catalogue_defaults(known);
         if (o->file)
             log_info("configuration from %s", o->file);
         status = server_run(&server, &e);
     }
+    free_texts(warm);
     free(path);
     free(key);
     return status < 0 ? text_fail(&e) : 0;

@@ -15,6 +15,20 @@ static char *absolute(const char *path)
     return getcwd(folder, sizeof folder) ? text_from("%s/%s", folder, path) : NULL;
 }
 
+/* Every path of a list with commas. */
+static char *absolute_list(const char *list)
+{
+    char *out = strdup(""), *copy = strdup(list), *rest = NULL;
+    for (char *at = copy ? strtok_r(copy, ",", &rest) : NULL; at && out; at = strtok_r(NULL, ",", &rest)) {
+        char *path = absolute(at), *longer = path ? text_from("%s%s%s", out, *out ? "," : "", path) : NULL;
+        free(path);
+        free(out);
+        out = longer;
+    }
+    free(copy);
+    return out;
+}
+
 /* Whether option `id` belongs into the service's command line. */
 static bool is_passed_on(const struct options *o, enum option_id id)
 {
@@ -41,8 +55,11 @@ int service_arguments(const struct options *o, const char *program, const char *
     for (int i = 0; list && i < OPTION_COUNT; i++) {
         if (!is_passed_on(o, i))
             continue;
-        bool is_path = i == OPTION_CONFIG || i == OPTION_CACHE || i == OPTION_API_KEY_FILE;
-        char *value = is_path ? absolute(option_text(o, i)) : strdup(option_text(o, i));
+        bool is_path = i == OPTION_CONFIG || i == OPTION_CACHE || i == OPTION_CACHE_DIR ||
+                       i == OPTION_API_KEY_FILE;
+        char *value = is_path            ? absolute(option_text(o, i))
+                      : i == OPTION_WARM ? absolute_list(option_text(o, i))
+                                         : strdup(option_text(o, i));
         list[n++] = value ? text_from("--%s=%s", option_info(i)->name, value) : NULL;
         free(value);
     }

@@ -52,6 +52,11 @@ void session_engine_options(const struct options *o, struct engine_options *out)
         .kv_type = option_text(o, OPTION_KV_TYPE),
         .threads = (int)option_integer(o, OPTION_THREADS),
         .unchecked = option_text(o, OPTION_CHECK) && !strcmp(option_text(o, OPTION_CHECK), "off"),
+        .max_itl = option_number(o, OPTION_MAX_ITL, 0) / 1000,
+        .speculate = option_text(o, OPTION_SPECULATE) && !strcmp(option_text(o, OPTION_SPECULATE), "off")
+                         ? SPECULATE_OFF : SPECULATE_AUTO,
+        .cache_directory = option_text(o, OPTION_CACHE_DIR),
+        .cache_bytes = (uint64_t)option_integer(o, OPTION_CACHE_SIZE),
         .parallel = (int)option_integer(o, OPTION_PARALLEL),
         .queue = (int)option_integer(o, OPTION_QUEUE),
     };

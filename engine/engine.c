@@ -4,10 +4,12 @@
 
 #include "engine_private.h"
 #include "log.h"
+#include "schedule/store.h"
 
 #define DEFAULT_PARALLEL 8
 #define DEFAULT_QUEUE 256
 #define DEFAULT_STEP_TOKENS 512
+#define DEFAULT_CACHE_BYTES ((uint64_t)4 << 30)
 #define PARALLEL_MAX 1024
 #define STEP_TOKENS_MAX 8192
 #define QUEUE_MAX (1 << 20)
@@ -72,6 +74,10 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     if (!rc) rc = engine_choose_activations(options->activations, &activations, err);
     enum dtype kv_type = 0;
     if (!rc) rc = engine_choose_kv_type(options->kv_type, &kv_type, err);
+    if (!rc && options->cache_directory) {
+        uint64_t bytes = options->cache_bytes ? options->cache_bytes : DEFAULT_CACHE_BYTES;
+        rc = store_open(&e->store, options->cache_directory, bytes, err);
+    }
     if (rc) goto fail;
     struct worker_options worker = {
         .device = {.name = options->device ? options->device : "auto", .threads = options->threads,
@@ -83,11 +89,13 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     rc = worker_create(&e->worker, &worker, err);
     if (rc) goto fail;
     log_device(e->worker, worker.device.name);
+    e->options.cache_directory = NULL;
     e->options.device = e->options.isa = e->options.activations = e->options.kv_type = NULL;
     *out = e;
     return 0;
 
 fail:
+    store_close(e->store);
     free(e);
     return rc;
 }
@@ -103,6 +111,7 @@ void engine_close(struct engine *e)
 {
     if (!e) return;
     worker_destroy(e->worker, free_runners, e);
+    store_close(e->store);
     while (e->models) {
         struct model *m = e->models;
         e->models = m->next;
@@ -156,9 +165,10 @@ int engine_load(struct engine *e, const char *path, const struct model_options *
 
     struct loading l = {
         .model = m,
-        .options = {.gguf = m->gguf, .tokenizer = m->tokenizer, .real = real,
+        .options = {.gguf = m->gguf, .name = m->info.name, .store = e->store, .tokenizer = m->tokenizer, .real = real,
                     .n_real = (int)tokenizer_size(m->tokenizer), .end_ids = end_ids, .n_end_ids = n_end_ids,
                     .parallel = e->options.parallel, .step_tokens = e->options.step_tokens,
+                    .max_itl = e->options.max_itl, .speculate = e->options.speculate,
                     .in_flight = e->options.in_flight, .kv_tokens = e->options.context, .context = context,
                     .unchecked = e->options.unchecked},
     };
@@ -177,6 +187,10 @@ int engine_load(struct engine *e, const char *path, const struct model_options *
     m->next = e->models;
     e->models = m;
     *out = m;
+    for (const char *const *text = options ? options->warm : NULL; text && *text; text++) {
+        struct err failure;
+        if (engine_warm(e, m, *text, &failure)) log_warning("not warmed: %s", failure.text);
+    }
 
 done:
     if (rc) model_free(m);
@@ -229,6 +243,11 @@ void engine_drain(struct engine *e)
 void engine_status(const struct engine *e, struct engine_status *out)
 {
     worker_status(e->worker, out);
+}
+
+int engine_slots(struct engine *e, struct engine_slot *out, int room)
+{
+    return worker_slots(e->worker, out, room);
 }
 
 /* ---- measuring ---- */

@@ -4,8 +4,8 @@
  * budget) and the models loaded into it (struct model: weights, tokenizer, template). Requests
  * name a model and live by id. Token ids and typed parameters go in; events come out.
  *
- * Threads: engine_submit, engine_cancel, engine_credit, engine_render, engine_tokenize and
- * engine_detokenize may be called from any thread. engine_poll is for one thread at a time.
+ * Threads: engine_submit, engine_cancel, engine_credit, engine_render, engine_tokenize, engine_detokenize,
+ * engine_status and engine_slots may be called from any thread. engine_poll is for one thread at a time.
  * The rest is for the thread that owns the engine. */
 #ifndef HEARTH_ENGINE_H
 #define HEARTH_ENGINE_H
@@ -22,6 +22,14 @@ struct model;
 
 /* ---- runtime ---- */
 
+/* Tokens drafted from the text's own past, and checked several at once: the output stays the same. Where steps
+ * are queued ahead, and on GPUs, whose rows depend on their neighbours, nothing is drafted. */
+enum engine_speculate {
+    SPECULATE_AUTO,  /* where it pays, as measured */
+    SPECULATE_OFF,
+    SPECULATE_ALWAYS /* whatever it costs */
+};
+
 struct engine_options {
     const char *device;  /* a name of kernels/device.h; NULL: "auto" */
     const char *isa;     /* NULL, or an instruction set to force (kernels/device.h) */
@@ -35,6 +43,12 @@ struct engine_options {
     int context;         /* tokens of KV cache for all sequences together; 0: chosen from the
                           * model's context and the machine's memory */
     int step_tokens;     /* rows of one step at most; 0: 512 */
+    double max_itl;      /* seconds between two tokens of a stream that others' prompts may cause; 0: four
+                          * times what one stream takes on an empty context */
+    enum engine_speculate speculate;
+    const char *cache_directory; /* long prefixes are kept here too, and found again after a restart; NULL: in
+                          * memory only */
+    uint64_t cache_bytes; /* that they may take there; 0: 4 GiB */
     void (*wake)(void *user); /* called from the worker when engine_poll has something; may be NULL;
                                * must only signal (uv_async_send) */
     void *wake_user;
@@ -50,6 +64,7 @@ void engine_close(struct engine *);
 struct model_options {
     const char *name;    /* the name it is served under; NULL: the file's general.name or its base name */
     int context;         /* longest sequence; 0: the model's own. Larger than the model's: ERR_INVALID */
+    const char *const *warm; /* NULL, or texts up to a NULL, for engine_warm; one that fails is logged */
 };
 
 /* Sampling defaults: a negative number (temperature, top_p, …) means "the file says nothing". */
@@ -81,6 +96,10 @@ const struct model_info *engine_model_info(const struct model *);
  * {"path","version","files","metadata":{…},"tensors":[{"name","type","shape":[…],"bytes"}…]}.
  * Long arrays are {"type","length","first":[…]}. *out is the caller's. */
 int engine_inspect(const char *path, json_t **out, struct err *) WARN_UNUSED;
+
+/* Computes what conversations with this system message begin with, in the background, and lets it go last when
+ * the prefix cache needs room. ERR_INVALID: shorter than a block, or longer than the context. */
+int engine_warm(struct engine *, struct model *, const char *system, struct err *) WARN_UNUSED;
 
 /* ---- text ---- */
 
@@ -161,7 +180,15 @@ struct engine_request { /* everything is copied by engine_submit */
     const struct want *want; /* NULL, or n_prompt entries; needs prompt_logprobs */
     int credit;              /* ENGINE_TEXT events that may be undelivered; 0: no bound.
                               * engine_credit returns them; at zero the choice waits */
-    double deadline;         /* seconds on CLOCK_MONOTONIC; 0: none */
+    double deadline;         /* seconds on CLOCK_MONOTONIC; 0: none. It fails with ERR_DEADLINE at once when
+                              * even its first token would come later */
+    uint64_t owner;          /* whoever asks: owners share the turns of those who wait */
+    int priority;            /* lower goes first, as engine/schedule/turns.h has it */
+    bool tells_place;        /* ENGINE_QUEUED events while it waits for its turn */
+    bool no_cache;           /* neither reads the prefix cache nor leaves anything there */
+    const char *cache_salt;  /* shares prefixes only with requests of the same salt; NULL: "" */
+    bool explain_cache;      /* ENGINE_DONE tells where the prompt left what is cached */
+    bool warm;               /* computes the prompt for the cache alone: max_tokens is 0, no event comes */
     void *user;
 };
 
@@ -188,13 +215,24 @@ struct engine_token {
 
 enum finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_DEADLINE };
 
+/* Where a prompt left the nearest text that was cached when its turn came, and what both say there. */
+#define ENGINE_EXPLAIN_TOKENS 12
+struct engine_explain {
+    int diverges;                           /* position of the first token that differs */
+    int n_before, n_prompt, n_cached;
+    int32_t before[ENGINE_EXPLAIN_TOKENS];  /* the last tokens that are the same */
+    int32_t prompt[ENGINE_EXPLAIN_TOKENS];  /* from there on; none: the prompt ends */
+    int32_t cached[ENGINE_EXPLAIN_TOKENS];  /* likewise; none: nothing is cached behind the same beginning */
+};
+
 enum engine_event_kind {
     ENGINE_PROMPT, /* `tokens`: prompt tokens in order with logprobs (the first has NAN), in one or
                     * more events; `want`/`top` of entry i belong to position i: what follows it */
     ENGINE_TEXT,   /* `text`: whole characters, stop strings cut off, possibly empty; `tokens`: those
                     * that end in it */
     ENGINE_DONE,   /* one choice is over (cancelled: the whole request, once, choice 0) */
-    ENGINE_FAILED  /* the request is over; err tells */
+    ENGINE_FAILED, /* the request is over; err tells */
+    ENGINE_QUEUED  /* it waits: `ahead` of it so many requests, for about queue_seconds; once a second at most */
 };
 
 struct engine_event {
@@ -208,9 +246,11 @@ struct engine_event {
     size_t n_tokens;
     enum finish finish;
     bool last;        /* DONE: the request's last choice; no further event will come */
-    int prompt_tokens, cached_tokens; /* DONE */
+    int prompt_tokens, cached_tokens; /* DONE; cached: of the prompt, what the prefix cache had */
+    const struct engine_explain *explain; /* DONE, where it was asked for and the cache may be read; else NULL */
     int completion_tokens;            /* DONE: of this choice, the end token not counted */
     double queue_seconds, prefill_seconds, decode_seconds; /* DONE */
+    int ahead;                        /* QUEUED */
     struct err err;                   /* FAILED */
 };
 
@@ -224,16 +264,71 @@ bool engine_wait(struct engine *, double seconds);
 /* Refuses new requests with ERR_DRAINING from now on; what runs goes on. */
 void engine_drain(struct engine *);
 
+/* Times by size: count[i] of those up to engine_bounds[i] and above the bound before, the last of the rest. */
+#define ENGINE_BUCKETS 17
+extern const double engine_bounds[ENGINE_BUCKETS - 1]; /* seconds */
+struct engine_histogram {
+    uint64_t count[ENGINE_BUCKETS];
+    double sum; /* seconds */
+};
+int engine_bucket(double seconds);
+
 struct engine_status {
     int running, waiting;       /* sequences; requests */
     int kv_blocks, kv_blocks_used;
+    int kv_blocks_cached;       /* of those that are not used: hold prefixes that may be found */
     uint64_t requests, prompt_tokens, completion_tokens, cancelled;
+    uint64_t preempted;         /* sequences that gave their blocks back to go on later */
+    uint64_t steps;
     uint64_t steps_ahead;       /* steps that were queued before their predecessor had ended */
-    double step_seconds;        /* age of the step in progress, 0 when idle */
+    uint64_t drafted_tokens, accepted_tokens; /* by speculation */
+    struct engine_histogram step_time;
+    double step_seconds;        /* age of the step in progress, 0 when idle; sleep of the machine not counted */
+    int step_rows;              /* of the newest step */
+    const char *step_operator, *step_stage; /* what it is in; NULL: idle, or the device does not tell */
+    int step_layer;             /* -1: outside the layers */
+    double begins_seconds;      /* until a request that comes now would begin, by the speed measured */
+    double ends_seconds;        /* between two ends of requests, likewise */
     const char *device;         /* description */
 };
 /* A snapshot, from any thread, at no cost to the worker. */
 void engine_status(const struct engine *, struct engine_status *);
+
+enum engine_slot_state {
+    ENGINE_SLOT_WAITING,   /* for its turn */
+    ENGINE_SLOT_PREFILL,
+    ENGINE_SLOT_DECODE,
+    ENGINE_SLOT_PAUSED,    /* its reader is slow */
+    ENGINE_SLOT_PREEMPTED, /* goes on when there are blocks again */
+};
+struct engine_slot {
+    uint64_t id;
+    void *user;
+    enum engine_slot_state state;
+    int prompt_tokens, computed_tokens; /* computed: prompt and output in the KV cache, of the furthest choice */
+    int cached_tokens;                  /* of the prompt, what the prefix cache had */
+    int generated_tokens;               /* of all choices */
+    int choices, max_tokens, priority;  /* as asked for */
+    uint64_t owner;
+    double age;                         /* seconds since engine_submit */
+};
+/* The oldest `room` requests that are not over; returns how many there are. From any thread, at no cost to the
+ * worker, also while a step does not return. */
+int engine_slots(struct engine *, struct engine_slot *out, int room);
+
+/* ---- prefixes on the disk ---- */
+
+/* A text that a cache directory holds. */
+struct engine_cache_entry {
+    char model[64];
+    uint64_t tokens;
+    uint64_t bytes; /* without what it shares with entries before it */
+    double age;     /* seconds since it was used last */
+};
+/* The one used last comes first; *out is the caller's (free). A directory that is not there holds none. */
+int engine_cache_list(const char *directory, struct engine_cache_entry **out, size_t *n, struct err *) WARN_UNUSED;
+/* Removes all of them; servers that use the directory go on. */
+int engine_cache_clear(const char *directory, size_t *files, uint64_t *bytes, struct err *) WARN_UNUSED;
 
 /* ---- measuring (for `bench`; the engine must be idle) ---- */
 

@@ -10,6 +10,7 @@
 
 struct engine {
     struct engine_options options; /* its texts: only while opening */
+    struct store *store;           /* NULL: no disk */
     struct worker *worker;
     struct model *models;          /* by `next`, owned */
 };

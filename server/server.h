@@ -10,17 +10,20 @@ struct server_options {
     const char *model_path;
     const char *host;             /* NULL: 127.0.0.1 and ::1 */
     int port;
-    const char *api_key;          /* NULL: none wanted; else Authorization: Bearer … on every /v1 route */
+    const char *api_key;          /* NULL: none wanted; else Authorization: Bearer …, but for /health and / */
     const char *cors_origin;      /* NULL: none; "*" or one origin */
     int max_connections;
     size_t max_body;
     double drain_seconds;         /* after SIGTERM or SIGINT; 0: 30 */
+    double watchdog_seconds;      /* a step that takes longer stalls the server; 0: none does */
+    double idle_exit_seconds;     /* ends after so long without a request; 0: never */
     bool select_backend;
     struct sampling_defaults defaults; /* from the configuration: before the file's; negative: unset */
     struct sampling_defaults catalogue; /* after the file's */
 };
 
-/* Listens, loads the model (answering 503 meanwhile), serves until SIGTERM or SIGINT, drains.
+/* Listens, or takes the listening sockets of the service manager; loads the model (answering 503 meanwhile,
+ * over such sockets when it is there), serves until SIGTERM, SIGINT or the idle limit, drains.
  * Returns 0 after an orderly end. Prints "listening on http://…" through the logger when ready. */
 int server_run(const struct server_options *, struct err *) WARN_UNUSED;
 

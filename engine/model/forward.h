@@ -84,4 +84,9 @@ int forward_step(struct forward *, const struct batch *, float *logits, struct e
 int forward_record(struct forward *, const struct batch *, struct commands **out, struct err *) WARN_UNUSED;
 int forward_table_stride(const struct forward *);
 
+/* K and V of a block, all layers: forward_kv_block_bytes of them, in the device's own order. No step under way
+ * touches the block. */
+int forward_block_read(struct forward *, int32_t block, void *out, struct err *) WARN_UNUSED;
+int forward_block_write(struct forward *, int32_t block, const void *in, struct err *) WARN_UNUSED;
+
 #endif

@@ -15,6 +15,26 @@ size_t forward_kv_block_bytes(struct device *device, const struct weights *w, in
     return (size_t)w->hp.n_layers * dtype_bytes(type, forward_kv_block_elements(&w->hp, block_tokens));
 }
 
+int forward_block_read(struct forward *f, int32_t block, void *out, struct err *err)
+{
+    size_t n = forward_kv_block_elements(&f->w->hp, f->options.block_tokens);
+    size_t bytes = dtype_bytes(device_info(f->device)->kv_type, n);
+    int rc = 0;
+    for (int l = 0; l < f->w->hp.n_layers && rc == 0; l++)
+        rc = buffer_read(f->kv[l], (size_t)block * n, n, (char *)out + (size_t)l * bytes, err);
+    return rc;
+}
+
+int forward_block_write(struct forward *f, int32_t block, const void *in, struct err *err)
+{
+    size_t n = forward_kv_block_elements(&f->w->hp, f->options.block_tokens);
+    size_t bytes = dtype_bytes(device_info(f->device)->kv_type, n);
+    int rc = 0;
+    for (int l = 0; l < f->w->hp.n_layers && rc == 0; l++)
+        rc = buffer_write(f->kv[l], (size_t)block * n, n, (const char *)in + (size_t)l * bytes, err);
+    return rc;
+}
+
 int forward_table_stride(const struct forward *f)
 {
     return f->table_stride;

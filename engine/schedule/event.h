@@ -8,6 +8,7 @@
 struct event {
     struct engine_event event; /* first: engine_event_free gets a pointer to it */
     struct event *next;
+    struct engine_explain explain; /* what event.explain points to */
 };
 
 struct event_list {

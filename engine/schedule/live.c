@@ -13,6 +13,7 @@ static void unschedule(struct sequence *s)
 void runner_finish(struct sequence *s, enum finish why, struct event_list *out)
 {
     unschedule(s);
+    if (why != FINISH_DEADLINE && s->n_output > 0) forecast_learn(s->request->runner, s->n_output);
     sequence_finish(s, why, clock_seconds(), out);
 }
 
@@ -60,7 +61,7 @@ void runner_add(struct runner *r, struct request *q, double now, struct event_li
     q->next = NULL;
     *(r->last ? &r->last->next : &r->first) = q;
     r->last = q;
-    if (q->max_tokens == 0 && !q->prompt_logprobs) {
+    if (q->max_tokens == 0 && !q->prompt_logprobs && !q->warm) {
         q->admitted = q->first_token = now;
         for (int i = 0; i < q->choices; i++) runner_finish(&q->sequence[i], FINISH_LENGTH, out);
         return;
@@ -71,8 +72,13 @@ void runner_add(struct runner *r, struct request *q, double now, struct event_li
         return;
     }
     s->task.scored = q->prompt_logprobs;
+    s->task.turn = (struct turn){.owner = q->owner, .priority = q->priority, .cost = forecast_cost(r, q)};
     scheduler_add(r->scheduler, &s->task);
     s->scheduled = true;
+    if (q->deadline > 0 && forecast_misses(r, q, now)) {
+        err_set(&err, ERR_DEADLINE, "the request would not begin to answer before its deadline");
+        runner_end(q, &err, now, out);
+    }
 }
 
 double runner_expire(struct runner *r, double now, struct event_list *out)

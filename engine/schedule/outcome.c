@@ -75,6 +75,31 @@ static int take(struct runner *r, struct sequence *s, const float *logits, int32
     return 0;
 }
 
+/* The next token of a choice, and as long as its drafts turn out right those behind them: each row of
+ * `logits` is what would have been computed without drafts. */
+static int take_drafts(struct runner *r, const struct step_part *part, const float *logits,
+                       struct event_list *out, struct runner_counts *counts, struct err *err)
+{
+    struct sequence *s = part->sequence;
+    int right = 0, rc;
+    for (;; right++, logits += r->facts.hyper->vocab) {
+        int known = s->n_known;
+        int32_t draft = right < part->drafts ? s->tokens[known] : -1;
+        rc = take(r, s, logits, -1, out, counts, err);
+        if (rc || s->n_known == known || s->tokens[known] != draft) break;
+        if (s->finished) {
+            right++;
+            break;
+        }
+        s->task.n_computed = s->n_known;
+        if (!s->request->private) kv_table_publish(&s->task.kv, r->kv, s->tokens, s->n_known);
+    }
+    speculation_learn(&s->speculation, part->drafts, right);
+    counts->drafted_tokens += (uint64_t)part->drafts;
+    counts->accepted_tokens += (uint64_t)right;
+    return rc;
+}
+
 /* The prompt is computed: the other choices share its blocks from here on. */
 static int fork_choices(struct runner *r, struct request *q, struct err *err)
 {
@@ -103,13 +128,14 @@ int step_outcome(struct runner *r, const struct step_part *part, const float *lo
         if (rc) return rc;
     }
     /* No token is taken twice, should two steps give it. */
-    if (!part->completes || part->first + part->rows != s->n_known) return 0;
+    if (!part->completes || part->first + part->rows - part->drafts != s->n_known) return 0;
     if (q->first_token == 0) q->first_token = clock_seconds();
     if (q->max_tokens == 0) {
         for (int i = 0; i < q->choices; i++) runner_finish(&q->sequence[i], FINISH_LENGTH, out);
         return 0;
     }
     size_t vocab = (size_t)r->facts.hyper->vocab;
+    if (part->drafts > 0) return take_drafts(r, part, logits, out, counts, err);
     const float *last = part->chosen ? NULL : logits + (size_t)(part->outputs - 1) * vocab;
     if (q->forked) return take(r, s, last, id, out, counts, err);
     rc = fork_choices(r, q, err);

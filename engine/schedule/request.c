@@ -62,6 +62,9 @@ static int check(const struct engine_request *q, const struct request_limits *li
     if (q->n_top < 0 || q->n_top > TOP_MAX) {
         return err_set(err, ERR_INVALID, "at most %d log-probability alternatives are given", TOP_MAX);
     }
+    if (q->warm && (q->max_tokens != 0 || q->choices > 1 || q->prompt_logprobs || q->no_cache)) {
+        return err_set(err, ERR_INVALID, "a request that warms the cache does nothing else");
+    }
     if (q->credit < 0) return err_set(err, ERR_INVALID, "credit must be at least 0");
     if (q->want && !q->prompt_logprobs) return err_set(err, ERR_INVALID, "want needs prompt_logprobs");
     for (size_t i = 0; i < q->n_stop; i++) {
@@ -136,6 +139,7 @@ static int create_sequences(struct request *r, const struct engine_request *q,
         s->choice = i;
         int rc = kv_table_create(&s->task.kv, limits->kv, r->limit, err);
         if (rc) return rc;
+        kv_table_root(&s->task.kv, prefix_salted(limits->root, q->cache_salt));
         rc = text_stream_create(&s->stream, q->stop, q->n_stop, err);
         if (rc) return rc;
         struct event *e = event_create(0, 0, 0, 0, &top, &want);
@@ -163,9 +167,16 @@ int request_create(struct request **out, const struct engine_request *q, const s
     r->logprobs = q->logprobs;
     r->prompt_logprobs = q->prompt_logprobs;
     r->n_top = q->logprobs || q->prompt_logprobs ? q->n_top : 0;
+    r->private = q->no_cache;
+    r->warm = q->warm;
+    r->explains = q->explain_cache && !q->no_cache && !q->prompt_logprobs;
     r->bounded = q->credit > 0;
     r->credit = q->credit;
     r->deadline = q->deadline;
+    r->priority = q->priority;
+    r->owner = q->owner;
+    r->tells_place = q->tells_place;
+    r->told_ahead = -1;
     r->next_logprob = NAN;
     r->prompt = copy(q->prompt, q->n_prompt, sizeof *q->prompt);
     if (!r->prompt || !copy_bias(r, limits) || (q->want && !copy_want(r, q->want))) {
@@ -190,6 +201,7 @@ void request_free(struct request *r)
         kv_table_destroy(&s->task.kv);
         text_stream_destroy(s->stream);
         token_counts_destroy(s->counts);
+        speculation_dispose(&s->speculation);
         free(s->tokens);
         free(s->held);
         free(s->held_top);

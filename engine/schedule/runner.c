@@ -148,7 +148,7 @@ static int prepare(struct runner *r, const struct runner_options *o, struct err 
     r->stride = forward_table_stride(r->forward);
     rc = kv_blocks_create(&r->kv, blocks, BLOCK_TOKENS, err);
     if (rc) return rc;
-    struct scheduler_options scheduler = {r->parallel, r->max_rows, SCORE_ROWS};
+    struct scheduler_options scheduler = {r->parallel, r->max_rows, SCORE_ROWS, tier_ready, r};
     rc = scheduler_create(&r->scheduler, &scheduler, r->kv, err);
     if (rc) return rc;
     r->facts.limits.kv = r->kv;
@@ -158,7 +158,8 @@ static int prepare(struct runner *r, const struct runner_options *o, struct err 
     r->facts.step_rows = r->max_rows;
     r->facts.parameters = weights_parameters(r->weights);
     r->facts.weight_bytes = weights_bytes(r->weights);
-    return make_room(r, err);
+    rc = make_room(r, err);
+    return rc ? rc : tier_create(r, o->store, o->gguf, o->name, err);
 }
 
 static int check_device(struct runner *r, struct gguf *g, struct err *err)
@@ -178,8 +179,11 @@ int runner_create(struct runner **out, struct device *device, const struct runne
     r->tokenizer = o->tokenizer;
     r->parallel = o->parallel;
     r->max_rows = o->step_tokens > o->parallel ? o->step_tokens : o->parallel;
+    r->pace.limit = o->max_itl;
     r->max_outputs = o->parallel + SCORE_ROWS;
     r->depth = o->in_flight ? o->in_flight : device_info(device)->queued ? FORWARD_IN_FLIGHT : 1;
+    r->speculate = o->speculate;
+    r->speculates = o->speculate != SPECULATE_OFF && r->depth == 1 && !device_info(device)->gpu;
     int rc = weights_load(&r->weights, device, o->gguf, err);
     if (rc) goto fail;
     r->facts.hyper = weights_hyperparameters(r->weights);
@@ -201,6 +205,7 @@ void runner_destroy(struct runner *r)
     struct event_list nobody = {0};
     struct runner_counts counts = {0};
     runner_settle(r, &nobody, &counts);
+    tier_destroy(r);
     scheduler_destroy(r->scheduler);
     kv_blocks_destroy(r->kv);
     sampler_destroy(r->sampler);
@@ -220,14 +225,23 @@ void runner_destroy(struct runner *r)
     free(r);
 }
 
+int runner_pin(struct runner *r, const int32_t *ids, int n, struct err *err)
+{
+    struct prefix_key key = r->facts.limits.root;
+    int rc = 0;
+    for (int i = 0; !rc && (i + 1) * BLOCK_TOKENS <= n; i++) {
+        key = prefix_extend(key, ids + i * BLOCK_TOKENS, BLOCK_TOKENS);
+        rc = kv_blocks_pin(r->kv, &key, err);
+    }
+    return rc;
+}
+
+double runner_save(struct runner *r)
+{
+    return tier_save(r);
+}
+
 const struct runner_facts *runner_facts(const struct runner *r)
 {
     return &r->facts;
-}
-
-void runner_load(const struct runner *r, int *running, int *waiting, int *blocks_used)
-{
-    *running += scheduler_running(r->scheduler);
-    *blocks_used += kv_blocks_total(r->kv) - kv_blocks_free(r->kv);
-    for (const struct request *q = r->first; q; q = q->next) *waiting += q->admitted == 0 && !q->over;
 }

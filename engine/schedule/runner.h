@@ -11,13 +11,17 @@ struct runner;
 
 struct runner_options {
     struct gguf *gguf;                  /* outlives the runner */
+    const char *name;                   /* of the model, for people */
+    struct store *store;                /* outlives the runner; NULL: prefixes are kept in memory only */
     const struct tokenizer *tokenizer;  /* outlives the runner */
     const bool *real;                   /* [n_real] false for padding of the vocabulary; copied */
     int n_real;
     const int32_t *end_ids;             /* copied */
     int n_end_ids;
     int parallel, step_tokens;
+    double max_itl;                     /* seconds between two tokens of a stream; 0: chosen */
     int in_flight;                      /* steps under way at once: 1, 2; 0: as suits the device */
+    enum engine_speculate speculate;
     bool unchecked;                     /* no short check of a GPU */
     int kv_tokens;                      /* of all sequences together; 0: chosen */
     int context;                        /* of one sequence; 0: the model's own */
@@ -42,19 +46,36 @@ void runner_cancel(struct request *, double now, struct event_list *out); /* not
 void runner_credit(struct request *, int events);
 /* Ends what is past its deadline. Returns the next deadline, 0 for none. */
 double runner_expire(struct runner *, double now, struct event_list *out);
+/* Tells those who asked for it their places in the queue, once a second where they have changed. */
+void runner_report(struct runner *, double now, struct event_list *out);
 
 struct runner_counts {
     uint64_t prompt_tokens, completion_tokens;
     uint64_t steps_ahead; /* begun while another was under way */
+    uint64_t drafted_tokens, accepted_tokens;
+    atomic_int *rows;     /* gets those of the step that begins; may be NULL */
 };
 /* Begins a step of the model, or ends one; where the device does both at once, the next step begins while one
  * is under way. `alone`: no other runner has steps under way. False where nothing can run. */
 bool runner_step(struct runner *, bool alone, struct event_list *out, struct runner_counts *);
+/* Saves a part of what the prefix cache holds, when there is nothing else to do. Seconds until the next call can
+ * do something; negative: there is nothing to save. */
+double runner_save(struct runner *);
+/* The full blocks of ids[n] go last when room is needed in the prefix cache. */
+int runner_pin(struct runner *, const int32_t *ids, int n, struct err *) WARN_UNUSED;
 /* Takes the requests that are over out of the runner: a list by `next`. */
 struct request *runner_reap(struct runner *);
 /* Frees such a request, at once or when the steps under way have ended. */
 void runner_release(struct request *);
-void runner_load(const struct runner *, int *running, int *waiting, int *blocks_used);
+
+struct runner_load {
+    int running, waiting; /* sequences; requests */
+    int blocks_used, blocks_cached;
+    uint64_t preempted;
+    double begins, ends; /* seconds until a new request would begin; between two ends */
+};
+/* Adds what the runner has at present, and notes at each request how far it is. */
+void runner_load(const struct runner *, struct runner_load *);
 
 /* engine_bench_run on an idle runner. */
 int runner_bench(struct runner *, const struct engine_bench *, struct engine_bench_result *,

@@ -2,7 +2,9 @@
 #ifndef HEARTH_RUNNER_PRIVATE_H
 #define HEARTH_RUNNER_PRIVATE_H
 
+#include "pace.h"
 #include "runner.h"
+#include "tier.h"
 
 #define BLOCK_TOKENS 32
 #define SCORE_ROWS 32 /* prompt rows of one step whose logits are read: bounds the host buffer */
@@ -23,7 +25,8 @@ struct step_room {
 struct step_part {
     struct sequence *sequence; /* stays until the step has ended, whatever becomes of the request */
     int first, rows;           /* positions */
-    bool completes;            /* gives the token at position first + rows */
+    int drafts;                /* the last so many rows are of guessed tokens */
+    bool completes;            /* gives the token at position first + rows - drafts */
     bool scored;               /* logits of all its rows come back */
     bool chosen;               /* on the device: ids[place] */
     int place;
@@ -33,6 +36,8 @@ struct step_part {
 struct step_record {
     struct step_part *part; /* [parallel] */
     int n_parts;
+    int n_rows;
+    double began;
 };
 
 struct runner {
@@ -49,11 +54,19 @@ struct runner {
     int32_t *mask[FORWARD_MASKS]; /* [(vocab + 31) / 32] bits */
     int parallel, max_rows, max_outputs, stride;
     int depth;         /* steps under way at once */
+    bool speculates;
+    enum engine_speculate speculate;
+    struct tier tier;
+    struct pace pace;
+    struct speculation_cost cost;
+    double last_end;   /* when the newest step that is over ended */
     struct step_room room;
     struct step_record record[FORWARD_IN_FLIGHT]; /* of the steps under way, from first_record on */
     int first_record, n_records;
     struct engine_top top[TOP_ROOM];
     struct request *first, *last; /* live ones, by age */
+    double output;     /* tokens of a choice, lately; 0: none has ended */
+    double reported;   /* when places in the queue were told last */
 };
 
 /* ---- live.c ---- */
@@ -63,6 +76,17 @@ void runner_finish(struct sequence *, enum finish, struct event_list *out);
 void runner_end(struct request *, const struct err *failure, double now, struct event_list *out);
 /* As many choices go on as events may be undelivered; the others wait. */
 void runner_balance(struct request *);
+
+/* ---- forecast.c ---- */
+
+/* A choice has ended with so many tokens. */
+void forecast_learn(struct runner *, int output);
+/* Tokens of prompt and answers that a new request is likely to have. */
+double forecast_cost(const struct runner *, const struct request *);
+/* Seconds until a request that comes now would begin, and between two ends of requests; not lowered. */
+void forecast_all(const struct runner *, double *begins, double *ends);
+/* Whether a request in the queue will have no token before its deadline. */
+bool forecast_misses(const struct runner *, const struct request *, double now);
 
 /* ---- step.c ---- */
 

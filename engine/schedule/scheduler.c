@@ -3,10 +3,15 @@
  * in the same step. */
 #include "scheduler.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 struct scheduler {
     struct scheduler_options options;
     struct kv_blocks *kv;
-    struct task *oldest, *youngest;
+    struct task *oldest, *youngest; /* of those admitted */
+    struct task *first, *last;      /* of the queue */
+    struct turns turns;
     struct task **prefill; /* [parallel] */
     struct plan plan;
     int n_running;
@@ -40,7 +45,7 @@ int scheduler_create(struct scheduler **out, const struct scheduler_options *opt
 void scheduler_destroy(struct scheduler *s)
 {
     if (!s) return;
-    REQUIRE(!s->oldest);
+    REQUIRE(!s->oldest && !s->first);
     free(s->prefill);
     free(s->plan.task);
     free(s->plan.copies.pair);
@@ -49,19 +54,54 @@ void scheduler_destroy(struct scheduler *s)
 
 /* ---- the list of tasks ---- */
 
-void scheduler_add_behind(struct scheduler *s, struct task *t, struct task *elder)
+static void reset(struct task *t, bool queued)
 {
     t->state = TASK_WAITING;
+    t->queued = queued;
     t->rows = t->promised = 0;
-    t->previous = elder;
-    t->next = elder ? elder->next : s->oldest;
-    *(t->previous ? &t->previous->next : &s->oldest) = t;
-    *(t->next ? &t->next->previous : &s->youngest) = t;
+    t->n_reached = t->n_computed;
+    t->n_found = 0;
+}
+
+/* Puts it behind `before` (NULL: at the beginning) into the list that *first and *last are the ends of. */
+static void link_behind(struct task *t, struct task *before, struct task **first, struct task **last)
+{
+    t->previous = before;
+    t->next = before ? before->next : *first;
+    *(t->previous ? &t->previous->next : first) = t;
+    *(t->next ? &t->next->previous : last) = t;
+}
+
+static void unlink_from(struct task *t, struct task **first, struct task **last)
+{
+    *(t->previous ? &t->previous->next : first) = t->next;
+    *(t->next ? &t->next->previous : last) = t->previous;
+    t->next = t->previous = NULL;
+}
+
+void scheduler_add_behind(struct scheduler *s, struct task *t, struct task *elder)
+{
+    REQUIRE(!elder->queued);
+    reset(t, false);
+    t->turn = (struct turn){.cost = 0};
+    t->turn.owner = elder->turn.owner;
+    turns_join(&s->turns, &t->turn);
+    link_behind(t, elder, &s->oldest, &s->youngest);
 }
 
 void scheduler_add(struct scheduler *s, struct task *t)
 {
-    scheduler_add_behind(s, t, s->youngest);
+    REQUIRE(t->kv.n == 0 && t->n_computed == 0);
+    reset(t, true);
+    turns_join(&s->turns, &t->turn);
+    struct task *before = s->last;
+    while (before && before->turn.place > t->turn.place) before = before->previous;
+    link_behind(t, before, &s->first, &s->last);
+}
+
+const struct task *scheduler_queued(const struct scheduler *s, const struct task *t)
+{
+    return t ? t->next : s->first;
 }
 
 static void set_state(struct scheduler *s, struct task *t, enum task_state state)
@@ -74,9 +114,12 @@ void scheduler_remove(struct scheduler *s, struct task *t)
 {
     kv_table_clear(&t->kv, s->kv);
     set_state(s, t, TASK_WAITING);
-    *(t->previous ? &t->previous->next : &s->oldest) = t->next;
-    *(t->next ? &t->next->previous : &s->youngest) = t->previous;
-    t->next = t->previous = NULL;
+    turns_leave(&s->turns, &t->turn, !t->queued);
+    if (t->queued) {
+        unlink_from(t, &s->first, &s->last);
+    } else {
+        unlink_from(t, &s->oldest, &s->youngest);
+    }
 }
 
 void scheduler_pause(struct scheduler *s, struct task *t)
@@ -117,6 +160,7 @@ static void strip(struct scheduler *s, struct task *t)
     s->rows_left += t->rows;
     t->rows = t->promised = 0;
     kv_table_clear(&t->kv, s->kv);
+    if (t->n_computed > t->n_reached) t->n_reached = t->n_computed;
     t->n_computed = 0;
 }
 
@@ -177,7 +221,63 @@ static void plan_decode(struct scheduler *s)
     }
 }
 
-/* Lets waiting tasks run, in order of age, as long as nobody who runs would miss the blocks. */
+/* ---- prefixes ---- */
+
+/* How many full blocks of others hold the task's next tokens; *idle: how many of these count as free. */
+static int find(const struct scheduler *s, const struct task *t, int *idle)
+{
+    *idle = 0;
+    if (!t->finds || t->n_computed % kv_blocks_tokens(s->kv)) return 0;
+    /* the last token is computed in any case: its logits are wanted, and it may be unknown */
+    int n = t->n_tokens % kv_blocks_tokens(s->kv) ? t->n_tokens : t->n_tokens - 1;
+    return kv_table_find(&t->kv, s->kv, t->tokens, n, idle);
+}
+
+static void adopt(struct scheduler *s, struct task *t, int blocks)
+{
+    if (blocks == 0) return;
+    int known = t->n_reached > t->n_computed ? t->n_reached : t->n_computed;
+    kv_table_adopt(&t->kv, s->kv, t->tokens, blocks);
+    t->n_computed = t->kv.n * kv_blocks_tokens(s->kv);
+    if (t->n_computed <= known) return;
+    t->n_found += t->n_computed - known;
+    t->n_reached = t->n_computed;
+}
+
+/* Whether the step being planned computes t's next block in another task. */
+static bool is_underway(const struct scheduler *s, const struct task *t)
+{
+    int end = t->n_computed + kv_blocks_tokens(s->kv);
+    if (!t->finds || t->n_computed % kv_blocks_tokens(s->kv) || end >= t->n_tokens) return false;
+    for (const struct task *o = s->oldest; o; o = o->next) {
+        if (o == t || o->rows == 0 || !o->finds || o->n_computed + o->rows <= t->n_computed || end >= o->n_tokens ||
+            !prefix_same(o->kv.root, t->kv.root)) {
+            continue;
+        }
+        if (!memcmp(o->tokens, t->tokens, (size_t)end * sizeof *t->tokens)) return true;
+    }
+    return false;
+}
+
+/* Lets a waiting task run, unless those who run would miss the blocks. */
+static bool let_in(struct scheduler *s, struct task *t, int *owed)
+{
+    if (s->options.ready && !s->options.ready(s->options.user, t)) return false;
+    int need = blocks_to_go(s, t), idle, found = find(s, t, &idle);
+    while (available(s) < need - found + idle + *owed) {
+        struct task *victim = youngest_holder(s, TASK_PAUSED, NULL);
+        if (!victim && s->n_running == 0) victim = youngest_holder(s, TASK_WAITING, t);
+        if (!victim) return false;
+        strip(s, victim);
+        found = find(s, t, &idle);
+    }
+    adopt(s, t, found);
+    set_state(s, t, TASK_RUNNING);
+    *owed += need - found + 1;
+    return true;
+}
+
+/* Those that had begun go on, in order of age; then those begin whose turn it is. */
 static void admit(struct scheduler *s)
 {
     int owed = 0; /* to those who run: what their present tokens lack, and a block of output each */
@@ -185,16 +285,16 @@ static void admit(struct scheduler *s)
         if (t->state == TASK_RUNNING) owed += blocks_to_go(s, t) - t->promised + 1;
     }
     for (struct task *t = s->oldest; t && s->n_running < s->options.parallel; t = t->next) {
+        if (t->state == TASK_WAITING && !let_in(s, t, &owed)) return;
+    }
+    for (struct task *t = s->first, *next; t && s->n_running < s->options.parallel; t = next) {
+        next = t->next;
         if (t->state != TASK_WAITING) continue;
-        int need = blocks_to_go(s, t);
-        while (available(s) < need + owed) {
-            struct task *victim = youngest_holder(s, TASK_PAUSED, NULL);
-            if (!victim && s->n_running == 0) victim = youngest_holder(s, TASK_WAITING, t);
-            if (!victim) return;
-            strip(s, victim);
-        }
-        set_state(s, t, TASK_RUNNING);
-        owed += need + 1;
+        if (!let_in(s, t, &owed)) return;
+        turns_begin(&s->turns, &t->turn);
+        unlink_from(t, &s->first, &s->last);
+        link_behind(t, s->youngest, &s->oldest, &s->youngest);
+        t->queued = false;
     }
 }
 
@@ -230,10 +330,14 @@ static void plan_prefill(struct scheduler *s)
 
     struct task *oldest = s->oldest;
     while (!wants_chunk(oldest)) oldest = oldest->next;
-    int share = s->rows_left / 4;
+    int share = (s->rows_left + 3) / 4, score_share = oldest->scored ? (s->score_left + 3) / 4 : 0;
     for (int i = 0; i < n; i++) {
-        if (s->prefill[i] == oldest) share = 0; /* its turn comes here, with all that is left */
-        plan_chunk(s, s->prefill[i], s->rows_left - share);
+        struct task *t = s->prefill[i];
+        if (t == oldest) share = score_share = 0; /* its turn comes here, with all that is left */
+        int idle, found = find(s, t, &idle), limit = s->rows_left - share;
+        if (idle <= available(s)) adopt(s, t, found);
+        if (t->scored && limit > s->score_left - score_share) limit = s->score_left - score_share;
+        if (!is_underway(s, t)) plan_chunk(s, t, limit);
     }
 }
 
@@ -249,7 +353,37 @@ static void plan_rescue(struct scheduler *s)
     }
 }
 
-const struct plan *scheduler_plan(struct scheduler *s)
+/* ---- drafts ---- */
+
+/* Rows kept for the drafts of those that have their row: at most a quarter of what is left. */
+static int reserve_drafts(struct scheduler *s)
+{
+    int wanted = 0;
+    for (struct task *t = s->oldest; t; t = t->next) wanted += t->rows > 0 ? t->drafts : 0;
+    int reserved = wanted < s->rows_left / 4 ? wanted : s->rows_left / 4;
+    s->rows_left -= reserved;
+    return reserved;
+}
+
+/* Drafts get what all others left; a block of output for each task that runs stays untouched. */
+static void plan_drafts(struct scheduler *s)
+{
+    int bound = s->rows_left < s->score_left ? s->rows_left : s->score_left;
+    for (struct task *t = s->oldest; t && bound > 0; t = t->next) {
+        if (t->rows != 1 || t->drafts <= 0 || remaining(t) != 1 || t->scored) continue;
+        int rows = 1 + (t->drafts < bound ? t->drafts : bound), spare = available(s) - s->n_running;
+        int size = kv_blocks_tokens(s->kv), need;
+        while ((need = kv_table_need(&t->kv, s->kv, t->n_computed, rows) - t->promised) > 0 && need > spare) {
+            rows = (t->n_computed + rows - 1) / size * size - t->n_computed;
+        }
+        s->promised += need;
+        t->promised += need;
+        bound -= rows - 1;
+        t->rows = rows;
+    }
+}
+
+const struct plan *scheduler_plan(struct scheduler *s, int prefill)
 {
     s->promised = 0;
     s->rows_left = s->options.step_rows;
@@ -257,9 +391,13 @@ const struct plan *scheduler_plan(struct scheduler *s)
     for (struct task *t = s->oldest; t; t = t->next) t->rows = t->promised = 0;
 
     plan_decode(s);
+    if (s->rows_left < s->options.step_rows && s->rows_left > prefill) s->rows_left = prefill;
+    int reserved = reserve_drafts(s);
     admit(s);
     plan_prefill(s);
+    s->rows_left += reserved;
     if (s->rows_left == s->options.step_rows) plan_rescue(s);
+    plan_drafts(s);
 
     s->plan.n_tasks = s->plan.n_rows = s->plan.copies.n = 0;
     for (struct task *t = s->oldest; t; t = t->next) {

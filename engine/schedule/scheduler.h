@@ -2,11 +2,17 @@
  * sequences reduced to how many tokens they have, how many of them are in the KV cache, and
  * which KV blocks they hold. Steps under way count as done: the next ones run behind them.
  *
- * Policy: tasks are admitted in order of arrival, at most `parallel` of them, when blocks for all
- * their present tokens can be had. Each running task with one token to go gets its row first;
+ * Prefixes: a task that is admitted, or about to compute a chunk, first shares the blocks that hold its next
+ * tokens already; and when another task computes just these in the step being planned, it waits for them.
+ *
+ * Policy: tasks wait in a queue for their turn (turns.h) and are admitted, at most `parallel` of them, when
+ * blocks for all their present tokens can be had; from then on they are as old as that. Those that had to stop
+ * go on before new ones begin. Each running task with one token to go gets its row first;
  * the rest of the step is prefill, a quarter of it for the oldest prompt and the remainder
  * for those with the fewest tokens left, so that first tokens come early and the long ones
- * go on. Output needs no reservation: when blocks run out, the youngest task gives its own back
+ * go on: whoever is passed becomes the oldest in time. Drafts take what prefill leaves, a quarter of its rows
+ * in any case, and only blocks that nobody who runs is going to need next.
+ * Output needs no reservation: when blocks run out, the youngest task gives its own back
  * and computes its tokens again later. The oldest can always go on, so nothing blocks forever. */
 #ifndef HEARTH_SCHEDULER_H
 #define HEARTH_SCHEDULER_H
@@ -15,9 +21,10 @@
 #include <stdint.h>
 
 #include "kv_blocks.h"
+#include "turns.h"
 
 enum task_state {
-    TASK_WAITING, /* for its turn; may hold blocks */
+    TASK_WAITING, /* for its turn, or to go on; then it may hold blocks */
     TASK_RUNNING,
     TASK_PAUSED /* its reader is slow: holds blocks, as long as nobody else needs them */
 };
@@ -28,18 +35,29 @@ struct task {
                          * to go, the task waits for its next one */
     int n_computed;     /* of them in the KV cache; the step that computes the last gives the next */
     bool scored;        /* logits of every row are wanted */
+    bool finds;         /* may share blocks that hold the beginning of its tokens */
+    int drafts;         /* guessed tokens behind the last one, whose rows it takes where there is room */
+    const int32_t *tokens; /* [n_tokens]; the last one may be unknown yet */
     struct kv_table kv;
+    struct turn turn;
     /* ---- */
     enum task_state state;
+    bool queued;        /* was not admitted yet */
     int rows;           /* in the step planned last */
     int promised;       /* blocks set aside for them */
-    struct task *next, *previous; /* in order of age */
+    int n_reached;      /* the most that n_computed was */
+    int n_found;        /* tokens that were never computed: others' blocks hold them */
+    struct task *next, *previous; /* in order of age; in the queue, of turns */
 };
 
 struct scheduler_options {
     int parallel;   /* tasks of one step at most */
     int step_rows;  /* rows of one step at most; at least `parallel` */
     int score_rows; /* rows of scored prompts in one step at most */
+    /* Asked before a task may run: false lets it, and those behind it, wait for a later step. May be NULL. It may
+     * take free blocks, as long as they are free again when it returns. */
+    bool (*ready)(void *user, struct task *);
+    void *user;
 };
 
 struct plan {
@@ -54,19 +72,24 @@ int scheduler_create(struct scheduler **out, const struct scheduler_options *, s
                      struct err *) WARN_UNUSED;
 void scheduler_destroy(struct scheduler *); /* NULL is fine; no tasks are left */
 
-/* A new task, younger than all others. n_computed is what its blocks hold. */
+/* A new task: it holds no blocks and waits for its turn. */
 void scheduler_add(struct scheduler *, struct task *);
-/* The same, but as old as `elder`, just behind it: the other choices of one request. */
+/* A task that need not wait, as old as `elder` and just behind it: the other choices of one request. n_computed is
+ * what its blocks hold. */
 void scheduler_add_behind(struct scheduler *, struct task *, struct task *elder);
 /* Its blocks are given back. */
 void scheduler_remove(struct scheduler *, struct task *);
 void scheduler_pause(struct scheduler *, struct task *);
 void scheduler_resume(struct scheduler *, struct task *);
 
-/* Plans a step and takes its blocks; an empty plan where nothing can run. The plan is valid until the
- * next call. Afterwards the caller adds task->rows to n_computed of each task in it. */
-const struct plan *scheduler_plan(struct scheduler *);
+/* Plans a step of at most `prefill` rows besides those of one token each (all that fit, where nobody else
+ * runs) and takes its blocks; an empty plan where nothing can run. The plan is valid until the next call.
+ * Afterwards the caller adds task->rows to n_computed of each task in it; rows beyond n_tokens are of drafts, and
+ * count as far as these turn out right. */
+const struct plan *scheduler_plan(struct scheduler *, int prefill);
 
+/* Those that wait for their turn, in its order: the one behind `t`, the first for NULL. */
+const struct task *scheduler_queued(const struct scheduler *, const struct task *t);
 int scheduler_running(const struct scheduler *);
 uint64_t scheduler_preemptions(const struct scheduler *); /* since creation */
 

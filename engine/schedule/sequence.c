@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "explain.h"
+
 static int nomem(struct err *err)
 {
     return err_set(err, ERR_NOMEM, "out of memory for a sequence");
@@ -21,6 +23,8 @@ int sequence_start(struct sequence *s, struct err *err)
     s->tokens = malloc((size_t)s->capacity * sizeof *s->tokens);
     if (!s->tokens) return nomem(err);
     memcpy(s->tokens, r->prompt, (size_t)r->n_prompt * sizeof *s->tokens);
+    s->task.tokens = s->tokens;
+    s->task.finds = !r->private && !r->prompt_logprobs;
     s->task.n_tokens = s->n_known = r->n_prompt;
     if (!penalised(&r->sampling)) return 0;
     int rc = token_counts_create(&s->counts, err);
@@ -30,11 +34,11 @@ int sequence_start(struct sequence *s, struct err *err)
 
 static int add_token(struct sequence *s, int32_t id, struct err *err)
 {
-    if (s->n_known + 3 > s->capacity && s->capacity < s->request->limit) {
+    if (s->n_known + 2 + SPECULATE_MOST > s->capacity && s->capacity < s->request->limit) {
         int limit = s->request->limit, capacity = s->capacity < limit / 2 ? s->capacity * 2 : limit;
         int32_t *tokens = realloc(s->tokens, (size_t)capacity * sizeof *tokens);
         if (!tokens) return nomem(err);
-        s->tokens = tokens;
+        s->task.tokens = s->tokens = tokens;
         s->capacity = capacity;
     }
     s->tokens[s->n_known++] = id;
@@ -163,11 +167,26 @@ static struct event *farewell(struct request *r, int choice, double now)
     event->user = r->user;
     event->choice = choice;
     event->prompt_tokens = r->n_prompt;
+    event->cached_tokens = r->sequence[0].task.n_found < r->n_prompt ? r->sequence[0].task.n_found : r->n_prompt;
     event->completion_tokens = r->sequence[choice].n_output;
     event->queue_seconds = admitted - r->submitted;
     event->prefill_seconds = first - admitted;
     event->decode_seconds = now - first;
+    if (r->explains) {
+        e->explain = r->explain;
+        explain_finish(&e->explain, r->prompt, r->n_prompt, event->cached_tokens);
+        event->explain = &e->explain;
+    }
     return e;
+}
+
+static void deliver(const struct request *r, struct event *e, struct event_list *out)
+{
+    if (r->warm) {
+        engine_event_free(&e->event);
+    } else {
+        event_list_add(out, e);
+    }
 }
 
 void sequence_finish(struct sequence *s, enum finish finish, double now, struct event_list *out)
@@ -175,10 +194,11 @@ void sequence_finish(struct sequence *s, enum finish finish, double now, struct 
     struct request *r = s->request;
     REQUIRE(!s->finished && !r->over);
     s->finished = true;
+    speculation_dispose(&s->speculation);
     struct event *e = farewell(r, s->choice, now);
     e->event.finish = finish;
     e->event.last = r->over = ++r->n_finished == r->choices;
-    event_list_add(out, e);
+    deliver(r, e, out);
 }
 
 void request_end(struct request *r, const struct err *failure, double now, struct event_list *out)
@@ -193,5 +213,5 @@ void request_end(struct request *r, const struct err *failure, double now, struc
     } else {
         e->event.finish = FINISH_CANCELLED;
     }
-    event_list_add(out, e);
+    deliver(r, e, out);
 }

@@ -2,10 +2,13 @@
 #ifndef HEARTH_SEQUENCE_H
 #define HEARTH_SEQUENCE_H
 
+#include <stdatomic.h>
+
 #include "../text/stream.h"
 #include "event.h"
 #include "sampler.h"
 #include "scheduler.h"
+#include "speculate.h"
 
 struct request;
 
@@ -20,12 +23,15 @@ struct sequence {
     struct request *request;
     int choice;
     bool scheduled, finished;
+    bool fetched;     /* the store has been asked for its blocks */
     int32_t *tokens;  /* [capacity] prompt and output: n_known of them; then -1 - i for the one that the
-                       * step under way puts at place i of its ids, and room for the step behind it */
+                       * step under way puts at place i of its ids, and room for the step behind it; or
+                       * drafts */
     int capacity, n_known;
     int n_output;
     struct text_stream *stream;
     struct token_counts *counts;  /* NULL without penalties */
+    struct speculation speculation;
     struct held_token *held;      /* [held_capacity] tokens whose text is not out yet */
     struct engine_top *held_top;  /* [held_capacity][n_top] */
     int n_held, held_capacity;
@@ -47,6 +53,10 @@ struct request {
     int max_tokens;        /* -1: to the end of the context */
     int limit;             /* tokens of a sequence at most, prompt included */
     bool ignore_eos, logprobs, prompt_logprobs;
+    bool private;          /* neither finds nor leaves anything in the prefix cache */
+    bool warm;             /* fills the prefix cache and says nothing */
+    bool explains;         /* tells where the prompt left what is cached: */
+    struct engine_explain explain; /* as of its turn; only `diverges` and `cached` before the end */
     bool biased;           /* by logit_bias: more than ignore_eos does */
     int n_top;
     struct want *want;     /* [n_prompt] or NULL */
@@ -54,6 +64,10 @@ struct request {
     bool bounded;
     int credit;
     double deadline;
+    int priority;
+    uint64_t owner;
+    bool tells_place;
+    int told_ahead;        /* the place that was told last; -1: none */
     double submitted, admitted, first_token; /* seconds; 0: not yet */
     struct sequence *sequence; /* [choices]; the first computes the prompt, the others fork from it */
     int n_finished;
@@ -65,6 +79,9 @@ struct request {
     int in_steps;          /* how often steps under way refer to it */
     int pending;           /* tokens that they will give */
     struct event_list farewell; /* one ready-made event per choice: an end needs no memory */
+    struct {
+        atomic_int state, computed, cached, generated; /* as of the last step, for engine_slots */
+    } progress;
 
     /* Guarded by the worker's mutex. */
     struct request *live_next, *live_previous;
@@ -79,6 +96,7 @@ struct request_limits {
     const int32_t *end_ids;  /* tokens that end a text */
     int n_end_ids;
     const struct kv_blocks *kv;
+    struct prefix_key root;  /* what K and V depend on besides the tokens, all but the salt */
 };
 
 /* Checks and copies. ERR_INVALID, ERR_TOO_LONG, ERR_NOMEM. */

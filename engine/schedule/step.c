@@ -3,6 +3,7 @@
  * sequence whose token is chosen on the device goes on with a reference to it. What turns out to have ended
  * meanwhile (a stop string, a cancellation) discards what its row gives; its blocks may have other owners
  * by then, whose steps run behind it. */
+#include <math.h>
 #include <string.h>
 
 #include "runner_private.h"
@@ -40,13 +41,45 @@ static bool device_chooses(const struct runner *r, const struct sequence *s)
            (q->forked || q->choices == 1);
 }
 
+/* ---- drafts ---- */
+
+/* As many tokens as the sequence may take in one step: what it may generate, what its reader has room for. */
+static int most_drafts(const struct sequence *s)
+{
+    const struct request *q = s->request;
+    int most = q->limit - s->n_known - 1, room = s->capacity - s->n_known;
+    if (room < most) most = room;
+    int credit = q->bounded ? q->credit / (q->choices - q->n_finished) - 1 : most;
+    return credit < most ? credit : most;
+}
+
+/* A sequence with one token to go drafts what may follow behind it. Where steps are queued ahead, the tokens
+ * before are not known here, and on GPUs a row depends on its neighbours: no drafts then. */
+static void draft(struct runner *r)
+{
+    int streams = scheduler_running(r->scheduler);
+    double price = r->speculate == SPECULATE_ALWAYS ? 0 : speculation_price(&r->cost, streams);
+    for (struct request *q = r->first; q && r->speculates; q = q->next) {
+        for (int i = 0; i < q->choices && q->forked && !q->over; i++) {
+            struct sequence *s = &q->sequence[i];
+            struct task *t = &s->task;
+            t->drafts = 0;
+            if (!s->scheduled || t->state != TASK_RUNNING || t->scored) continue;
+            if (t->n_computed + 1 != s->n_known) continue;
+            t->drafts = speculation_draft(&s->speculation, s->tokens, s->n_known, most_drafts(s), price,
+                                          s->tokens + s->n_known);
+        }
+    }
+}
+
 /* A task whose last token is in the step gives the next one. */
 static struct step_part part_of(const struct runner *r, struct task *t)
 {
     struct step_part p = {.sequence = (struct sequence *)t, .first = t->n_computed, .rows = t->rows,
-                          .completes = t->n_computed + t->rows == t->n_tokens, .scored = t->scored};
+                          .completes = t->n_computed + t->rows >= t->n_tokens, .scored = t->scored};
+    if (p.completes) p.drafts = p.first + p.rows - t->n_tokens;
     p.chosen = p.completes && device_chooses(r, p.sequence);
-    p.outputs = p.scored ? p.rows : p.completes && !p.chosen;
+    p.outputs = p.scored ? p.rows : p.completes && !p.chosen ? 1 + p.drafts : 0;
     return p;
 }
 
@@ -108,7 +141,7 @@ static void count_as_done(const struct step_part *p)
 {
     struct sequence *s = p->sequence;
     struct request *q = s->request;
-    int next = p->first + p->rows;
+    int next = p->first + p->rows - p->drafts;
     s->task.n_computed = next;
     q->in_steps++;
     q->pending += p->completes;
@@ -121,11 +154,15 @@ static bool begin_step(struct runner *r, struct event_list *out, struct runner_c
 {
     struct err err = {0};
     struct batch batch;
-    const struct plan *plan = scheduler_plan(r->scheduler);
+    draft(r);
+    const struct plan *plan = scheduler_plan(r->scheduler, pace_rows(&r->pace, r->max_rows));
     if (plan->n_rows == 0) return false;
     struct step_record *record = &r->record[(r->first_record + r->n_records) % FORWARD_IN_FLIGHT];
     fill(r, plan, &batch, record);
     double now = clock_seconds();
+    record->n_rows = plan->n_rows;
+    if (counts->rows) atomic_store_explicit(counts->rows, plan->n_rows, memory_order_relaxed);
+    record->began = now;
     for (int i = 0; i < record->n_parts; i++) {
         struct request *q = record->part[i].sequence->request;
         if (q->admitted > 0) continue;
@@ -149,6 +186,17 @@ static bool begin_step(struct runner *r, struct event_list *out, struct runner_c
     return true;
 }
 
+/* What the step computed can be found from now on, as far as its tokens are known. The sequence may have lost
+ * its blocks meanwhile, and have others. */
+static void publish(struct runner *r, const struct step_part *p)
+{
+    struct sequence *s = p->sequence;
+    int n = p->first + p->rows;
+    if (n > s->task.n_computed) n = s->task.n_computed;
+    if (n > s->n_known) n = s->n_known;
+    kv_table_publish(&s->task.kv, r->kv, s->tokens, n);
+}
+
 /* `failed` is what became of the whole step. */
 static void end_part(struct runner *r, const struct step_part *p, const struct err *failed,
                      const float *logits, int32_t id, struct event_list *out, struct runner_counts *counts)
@@ -161,6 +209,7 @@ static void end_part(struct runner *r, const struct step_part *p, const struct e
         request_free(q);
         return;
     }
+    if (!failed && !q->private && p->sequence->scheduled) publish(r, p);
     if (failed) {
         runner_end(q, failed, clock_seconds(), out);
     } else if (!q->over && !p->sequence->finished && (p->completes || p->scored)) {
@@ -168,6 +217,22 @@ static void end_part(struct runner *r, const struct step_part *p, const struct e
         if (rc) runner_end(q, &err, clock_seconds(), out);
     }
     if (p->completes || p->scored) runner_balance(q);
+}
+
+/* How long the step had the device, which its predecessor may have kept busy at first. */
+static void learn(struct runner *r, const struct step_record *record)
+{
+    double now = clock_seconds();
+    double seconds = now - fmax(record->began, r->last_end);
+    int streams = 0, drafts = 0;
+    for (int i = 0; i < record->n_parts; i++) {
+        streams += record->part[i].rows - record->part[i].drafts == 1;
+        drafts += record->part[i].drafts;
+    }
+    int others = record->n_rows - streams; /* prefill and drafts */
+    if (others == drafts) speculation_cost_learn(&r->cost, streams, drafts, seconds);
+    if (others > drafts || drafts == 0) pace_learn(&r->pace, others, seconds);
+    r->last_end = now;
 }
 
 static void end_step(struct runner *r, struct event_list *out, struct runner_counts *counts)
@@ -178,6 +243,7 @@ static void end_step(struct runner *r, struct event_list *out, struct runner_cou
     r->first_record = (r->first_record + 1) % FORWARD_IN_FLIGHT;
     r->n_records--;
     int rc = forward_end(r->forward, &result, &err);
+    if (!rc) learn(r, record);
     const float *logits = result.logits;
     for (int i = 0; i < record->n_parts; i++) {
         const struct step_part *p = &record->part[i];
@@ -194,11 +260,11 @@ void runner_settle(struct runner *r, struct event_list *out, struct runner_count
 bool runner_step(struct runner *r, bool alone, struct event_list *out, struct runner_counts *counts)
 {
     int depth = alone ? r->depth : 1;
-    if (!alone) runner_settle(r, out, counts);
+    if (tier_begin(r) || !alone) runner_settle(r, out, counts);
     bool began = begin_step(r, out, counts);
     if (r->n_records == depth || (!began && r->n_records > 0)) {
         end_step(r, out, counts);
         return true;
     }
-    return began;
+    return began || r->tier.fetching;
 }

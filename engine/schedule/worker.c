@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "meters.h"
+
 #define RUNNERS_MAX 64
 
 struct call {
@@ -42,9 +44,7 @@ struct worker {
     void (*last)(void *argument);
     void *last_argument;
 
-    atomic_int running, waiting, blocks, blocks_used, unstarted; /* for worker_status */
-    atomic_uint_fast64_t requests, prompt_tokens, completion_tokens, cancelled, steps_ahead;
-    _Atomic double step_began; /* 0: no step in progress */
+    struct meters meters;
 };
 
 /* ---- waiting with a time-out that clock changes do not move ---- */
@@ -119,32 +119,28 @@ static void publish(struct worker *w)
     }
 }
 
-static void publish_status(struct worker *w)
+static void publish_load(struct worker *w)
 {
-    int running = 0, waiting = 0, used = 0;
-    for (int i = 0; i < w->n_runners; i++) runner_load(w->runner[i], &running, &waiting, &used);
-    atomic_store_explicit(&w->running, running, memory_order_relaxed);
-    atomic_store_explicit(&w->waiting, waiting, memory_order_relaxed);
-    atomic_store_explicit(&w->blocks_used, used, memory_order_relaxed);
+    struct runner_load load = {0};
+    for (int i = 0; i < w->n_runners; i++) runner_load(w->runner[i], &load);
+    meters_load(&w->meters, &load);
 }
 
 /* One step of every model. False where there was nothing to do. */
 static bool step(struct worker *w, double *deadline)
 {
     bool worked = false;
-    struct runner_counts counts = {0};
+    struct runner_counts counts = {.rows = &w->meters.step_rows};
     *deadline = 0;
-    atomic_store_explicit(&w->step_began, clock_seconds(), memory_order_relaxed);
+    double began = meters_step_begins(&w->meters);
     for (int i = 0; i < w->n_runners; i++) {
         double next = runner_expire(w->runner[i], clock_seconds(), &w->events);
         if (next > 0 && (*deadline == 0 || next < *deadline)) *deadline = next;
+        runner_report(w->runner[i], clock_seconds(), &w->events);
         worked |= runner_step(w->runner[i], w->n_runners == 1, &w->events, &counts);
     }
-    atomic_store_explicit(&w->step_began, 0, memory_order_relaxed);
-    atomic_fetch_add_explicit(&w->prompt_tokens, counts.prompt_tokens, memory_order_relaxed);
-    atomic_fetch_add_explicit(&w->completion_tokens, counts.completion_tokens, memory_order_relaxed);
-    atomic_fetch_add_explicit(&w->steps_ahead, counts.steps_ahead, memory_order_relaxed);
-    publish_status(w);
+    meters_step_ends(&w->meters, began, worked, &counts);
+    publish_load(w);
     publish(w);
     return worked;
 }
@@ -161,7 +157,7 @@ static void take_in(struct worker *w)
         while (in) {
             struct request *q = in;
             in = q->next;
-            atomic_fetch_sub_explicit(&w->unstarted, 1, memory_order_relaxed);
+            meters_count(&w->meters.started);
             runner_add(q->runner, q, now, &w->events);
         }
         pthread_mutex_lock(&w->mutex);
@@ -169,7 +165,7 @@ static void take_in(struct worker *w)
     for (struct request *q = w->asked ? w->live : NULL; q; q = q->live_next) {
         if (q->cancel_asked && !q->over) {
             runner_cancel(q, now, &w->events);
-            atomic_fetch_add_explicit(&w->cancelled, 1, memory_order_relaxed);
+            meters_count(&w->meters.cancelled);
         }
         if (q->credit_given > 0) runner_credit(q, q->credit_given);
         q->credit_given = 0;
@@ -198,6 +194,25 @@ static bool nothing_came(const struct worker *w)
     return !w->stopping && !w->inbox && !w->calls && !w->asked;
 }
 
+/* Saves prefixes as long as nothing else is to be done. Holds the mutex, but not meanwhile. Returns when to go
+ * on, 0 for never. */
+static double save(struct worker *w)
+{
+    double later = 0;
+    for (bool some = true; some && nothing_came(w);) {
+        some = false;
+        later = 0;
+        pthread_mutex_unlock(&w->mutex);
+        for (int i = 0; i < w->n_runners; i++) {
+            double wait = runner_save(w->runner[i]), then = clock_seconds() + wait;
+            some |= wait == 0;
+            if (wait > 0 && (later == 0 || then < later)) later = then;
+        }
+        pthread_mutex_lock(&w->mutex);
+    }
+    return later;
+}
+
 static void wait_for_work(struct worker *w, double deadline)
 {
     if (!w->idle) { /* may take a moment: not under the mutex */
@@ -206,6 +221,8 @@ static void wait_for_work(struct worker *w, double deadline)
         w->idle = true;
         pthread_mutex_lock(&w->mutex);
     }
+    double later = save(w);
+    if (later > 0 && (deadline <= 0 || later < deadline)) deadline = later;
     while (nothing_came(w)) {
         if (deadline <= 0) {
             pthread_cond_wait(&w->work, &w->mutex);
@@ -237,9 +254,19 @@ static void abandon(struct worker *w)
     event_list_free(&w->events);
 }
 
+static void name_thread(const char *name)
+{
+#ifdef __APPLE__
+    pthread_setname_np(name);
+#else
+    pthread_setname_np(pthread_self(), name);
+#endif
+}
+
 static void *run(void *argument)
 {
     struct worker *w = argument;
+    name_thread("worker");
     bool worked = false, stopping = false;
     double deadline = 0;
     while (!stopping) {
@@ -341,7 +368,7 @@ void worker_add_runner(struct worker *w, struct runner *r)
 {
     REQUIRE(w->n_runners < RUNNERS_MAX);
     w->runner[w->n_runners++] = r;
-    atomic_fetch_add_explicit(&w->blocks, runner_facts(r)->kv_blocks, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->meters.blocks, runner_facts(r)->kv_blocks, memory_order_relaxed);
 }
 
 bool worker_is_idle(struct worker *w)
@@ -375,8 +402,7 @@ int worker_submit(struct worker *w, struct runner *r, struct request *q, uint64_
     w->n_live++;
     *(w->inbox_last ? &w->inbox_last->next : &w->inbox) = q;
     w->inbox_last = q;
-    atomic_fetch_add_explicit(&w->unstarted, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&w->requests, 1, memory_order_relaxed);
+    meters_count(&w->meters.requests);
     pthread_cond_signal(&w->work);
     pthread_mutex_unlock(&w->mutex);
     return 0;
@@ -447,19 +473,41 @@ const struct device_info *worker_device(const struct worker *w)
 
 void worker_status(const struct worker *w, struct engine_status *out)
 {
-    double began = atomic_load_explicit(&w->step_began, memory_order_relaxed);
-    *out = (struct engine_status){
-        .running = atomic_load_explicit(&w->running, memory_order_relaxed),
-        .waiting = atomic_load_explicit(&w->waiting, memory_order_relaxed) +
-                   atomic_load_explicit(&w->unstarted, memory_order_relaxed),
-        .kv_blocks = atomic_load_explicit(&w->blocks, memory_order_relaxed),
-        .kv_blocks_used = atomic_load_explicit(&w->blocks_used, memory_order_relaxed),
-        .requests = atomic_load_explicit(&w->requests, memory_order_relaxed),
-        .prompt_tokens = atomic_load_explicit(&w->prompt_tokens, memory_order_relaxed),
-        .completion_tokens = atomic_load_explicit(&w->completion_tokens, memory_order_relaxed),
-        .cancelled = atomic_load_explicit(&w->cancelled, memory_order_relaxed),
-        .steps_ahead = atomic_load_explicit(&w->steps_ahead, memory_order_relaxed),
-        .step_seconds = began > 0 ? clock_seconds() - began : 0,
-        .device = device_info(w->device)->description,
+    struct device_place place;
+    device_place(w->device, &place);
+    meters_read(&w->meters, out);
+    out->device = device_info(w->device)->description;
+    out->step_layer = place.layer;
+    out->step_stage = place.stage;
+    out->step_operator = place.stage ? operator_name(place.op) : NULL;
+}
+
+static struct engine_slot slot_of(struct request *q, double now)
+{
+    return (struct engine_slot){
+        .id = q->id,
+        .user = q->user,
+        .state = (enum engine_slot_state)atomic_load_explicit(&q->progress.state, memory_order_relaxed),
+        .prompt_tokens = q->n_prompt,
+        .computed_tokens = atomic_load_explicit(&q->progress.computed, memory_order_relaxed),
+        .cached_tokens = atomic_load_explicit(&q->progress.cached, memory_order_relaxed),
+        .generated_tokens = atomic_load_explicit(&q->progress.generated, memory_order_relaxed),
+        .choices = q->choices,
+        .max_tokens = q->max_tokens,
+        .priority = q->priority,
+        .owner = q->owner,
+        .age = now - q->submitted,
     };
+}
+
+int worker_slots(struct worker *w, struct engine_slot *out, int room)
+{
+    double now = clock_seconds();
+    pthread_mutex_lock(&w->mutex);
+    int n = w->n_live, at = n; /* the newest comes first in the list */
+    for (struct request *q = w->live; q; q = q->live_next) {
+        if (--at < room) out[at] = slot_of(q, now);
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return n;
 }

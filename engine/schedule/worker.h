@@ -38,5 +38,6 @@ struct event *worker_poll(struct worker *);
 bool worker_wait(struct worker *, double seconds);
 const struct device_info *worker_device(const struct worker *); /* constant */
 void worker_status(const struct worker *, struct engine_status *);
+int worker_slots(struct worker *, struct engine_slot *out, int room); /* as engine_slots */
 
 #endif

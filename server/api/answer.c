@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "explain.h"
+
 static bool wants_usage_event(const struct job *job)
 {
     return job->request.stream && job->request.include_usage;
@@ -70,6 +72,7 @@ static void open_stream(struct job *job)
         {"X-Request-Id", job->id},
     };
     size_t n = 4 + api_fields(job->api, fields + 4);
+    metrics_answer(&job->api->metrics, 200);
     http_stream_begin(job->http, 200, fields, n, answer_drained);
 }
 
@@ -127,6 +130,17 @@ void answer_keep_alive(struct job *job)
     job->last_write = uv_hrtime();
 }
 
+void answer_queued(struct part *part, const struct engine_event *event)
+{
+    struct job *job = part->job;
+    char text[64];
+    int n = snprintf(text, sizeof text, ": queued, %d ahead, about %.0f s\n\n", event->ahead, event->queue_seconds);
+    open_stream(job);
+    if (!job->over && http_stream_pending(job->http) == 0)
+        http_stream_write(job->http, text, (size_t)n);
+    job->last_write = uv_hrtime();
+}
+
 void answer_stream_error(struct job *job, const struct api_error *error)
 {
     json_t *object = api_error_json(error);
@@ -142,6 +156,7 @@ void answer_stream_error(struct job *job, const struct api_error *error)
 
 static void end_stream(struct job *job)
 {
+    json_object_del(job->head, "hearth"); /* it is out */
     if (job->request.include_usage) {
         json_t *usage = api_shape_usage(job->prompt_tokens, job->completion_tokens, job->cached_tokens);
         if (json_object_set_new(job->head, "usage", usage) ||
@@ -315,6 +330,7 @@ void answer_text(struct part *part, const struct engine_event *event)
 {
     struct job *job = part->job;
     int index = part->first_choice + event->choice;
+    job->answered = true;
     begin_choice(part, index);
     if (!job->over && (event->length > 0 || (job->request.logprobs && event->n_tokens > 0)))
         add_text(part, index, event);
@@ -327,15 +343,39 @@ void answer_text(struct part *part, const struct engine_event *event)
         answer_drained(job);
 }
 
+/* Takes the reference to a value that the answer has at its end, in its member "hearth". */
+static int extend(struct job *job, const char *name, json_t *value)
+{
+    if (!job->extension)
+        job->extension = json_object();
+    return json_object_set_new(job->extension, name, value);
+}
+
+/* "cache" is an array: an entry for each prompt, as they end. */
+static int extend_cache(struct part *part, const struct engine_event *event)
+{
+    struct job *job = part->job;
+    json_t *all = json_object_get(job->extension, "cache"), *entry = api_explain(job->api->model, event);
+    if (!all && extend(job, "cache", all = json_array())) {
+        json_decref(entry);
+        return -1;
+    }
+    return json_array_append_new(all, entry) ||
+           json_object_set_new(entry, "prompt_index", json_integer(part - job->parts));
+}
+
 void answer_done(struct part *part, const struct engine_event *event)
 {
     struct job *job = part->job;
-    if (event->finish != FINISH_STOP && event->finish != FINISH_LENGTH) {
+    bool late = event->finish == FINISH_DEADLINE;
+    if (event->finish == FINISH_CANCELLED || (late && !job->answered)) {
         struct api_error error;
-        if (event->finish == FINISH_DEADLINE)
-            api_error_set(&error, 504, "deadline_exceeded", NULL, "The request took longer than it may.");
+        if (late)
+            api_error_set(&error, 504, "deadline_exceeded", NULL,
+                          "The request's time was over before its answer began.");
         else
             api_error_set(&error, 503, "cancelled", NULL, "The server ended the request.");
+        error.final = late;
         job_fail(job, &error);
         return;
     }
@@ -347,6 +387,10 @@ void answer_done(struct part *part, const struct engine_event *event)
     if (job->over)
         return;
 
+    if (late && extend(job, "deadline", json_true())) {
+        job_fail_memory(job);
+        return;
+    }
     choice->finish = event->finish;
     job->finished++;
     job->completion_tokens += event->completion_tokens;
@@ -354,10 +398,19 @@ void answer_done(struct part *part, const struct engine_event *event)
         part->prompt_tokens = event->prompt_tokens;
         job->prompt_tokens += event->prompt_tokens;
         job->cached_tokens += event->cached_tokens;
+        if (event->explain && extend_cache(part, event)) {
+            job_fail_memory(job);
+            return;
+        }
+    }
+    bool last = job->finished == job->request.n_prompts * (size_t)job->request.n;
+    if (last && job->extension && json_object_set(job->head, "hearth", job->extension)) {
+        job_fail_memory(job);
+        return;
     }
     if (job->request.stream)
         write_choice(job, index, stream_content(job, false, NULL, 0), NULL, api_shape_finish(event->finish));
-    if (job->over || job->finished < job->request.n_prompts * (size_t)job->request.n)
+    if (job->over || !last)
         return;
     if (job->request.stream)
         end_stream(job);

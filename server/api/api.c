@@ -8,25 +8,38 @@
 
 #include "../../engine/log.h"
 #include "models.h"
+#include "slots.h"
 
-enum route_id { ROUTE_HEALTH, ROUTE_ROOT, ROUTE_CHAT, ROUTE_TEXT, ROUTE_MODELS, ROUTE_MODEL };
+enum route_id {
+    ROUTE_HEALTH,
+    ROUTE_ROOT,
+    ROUTE_METRICS,
+    ROUTE_SLOTS,
+    ROUTE_CHAT,
+    ROUTE_TEXT,
+    ROUTE_MODELS,
+    ROUTE_MODEL
+};
 
 static const struct route {
     const char *path; /* after an optional /v1; one that ends in '/' takes what follows */
     enum route_id id;
     bool post, open;  /* else GET; open: without a key */
+    bool early;       /* also while there is no model */
 } routes[] = {
-    {"/health", ROUTE_HEALTH, false, true},
-    {"/chat/completions", ROUTE_CHAT, true, false},
-    {"/completions", ROUTE_TEXT, true, false},
-    {"/models", ROUTE_MODELS, false, false},
-    {"/models/", ROUTE_MODEL, false, false},
+    {"/health", ROUTE_HEALTH, false, true, true},
+    {"/metrics", ROUTE_METRICS, false, false, true},
+    {"/slots", ROUTE_SLOTS, false, false, true},
+    {"/chat/completions", ROUTE_CHAT, true, false, false},
+    {"/completions", ROUTE_TEXT, true, false, false},
+    {"/models", ROUTE_MODELS, false, false, false},
+    {"/models/", ROUTE_MODEL, false, false, false},
 };
-static const struct route root_route = {"/", ROUTE_ROOT, false, true};
+static const struct route root_route = {"/", ROUTE_ROOT, false, true, true};
 
 /* "*" never covers Authorization, and wildcards inside names do not exist: they are listed. */
 static const char cors_headers[] =
-    "Authorization, Content-Type, Accept, X-Request-Id, OpenAI-Organization, OpenAI-Project, OpenAI-Beta, "
+    "Authorization, Content-Type, Accept, X-Request-Id, X-Deadline-Ms, X-Cache-Explain, OpenAI-Organization, OpenAI-Project, OpenAI-Beta, "
     "Idempotency-Key, x-stainless-arch, x-stainless-async, x-stainless-custom-poll-interval, "
     "x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
     "x-stainless-poll-helper, x-stainless-read-timeout, x-stainless-retry-count, x-stainless-runtime, "
@@ -34,7 +47,8 @@ static const char cors_headers[] =
 
 static const char root_text[] =
     "hearth " HEARTH_VERSION ": an OpenAI-compatible API.\n"
-    "POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /health\n";
+    "POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /health, GET /metrics, "
+    "GET /slots\n";
 
 /* ---- answers ---- */
 
@@ -58,6 +72,7 @@ void api_reply(struct api *api, struct http_request *http, int status, const cha
     if (id)
         fields[n++] = (struct http_field){"X-Request-Id", id};
     n += api_fields(api, fields + n);
+    metrics_answer(&api->metrics, status);
     http_respond(http, status, fields, n, body, length);
 }
 
@@ -76,13 +91,15 @@ static void reply_json(struct api *api, struct http_request *http, json_t *objec
 static int reply_error(struct api *api, struct http_request *http, const struct api_error *error,
                        const char *allow)
 {
-    struct http_field fields[API_FIELDS + 4] = {{"Content-Type", "application/json"}};
+    struct http_field fields[API_FIELDS + 5] = {{"Content-Type", "application/json"}};
     char retry[16];
     size_t n = 1;
     if (error->retry_seconds > 0) {
         snprintf(retry, sizeof retry, "%d", error->retry_seconds);
         fields[n++] = (struct http_field){"Retry-After", retry};
     }
+    if (error->final)
+        fields[n++] = (struct http_field){"X-Should-Retry", "false"};
     if (error->status == 401)
         fields[n++] = (struct http_field){"WWW-Authenticate", "Bearer"};
     if (allow)
@@ -93,6 +110,7 @@ static int reply_error(struct api *api, struct http_request *http, const struct 
     json_t *object = api_error_json(error);
     bytes_add_json(&body, object);
     json_decref(object);
+    metrics_answer(&api->metrics, error->status);
     if (body.failed)
         http_respond(http, error->status, fields, n, "{\"error\":{}}", 12);
     else
@@ -176,16 +194,30 @@ static void options(struct api *api, struct http_request *http, const char *allo
     http_respond(http, 204, fields, n, NULL, 0);
 }
 
+enum api_state api_state(const struct api *api)
+{
+    if (api->draining)
+        return API_DRAINING;
+    if (!api->engine)
+        return API_LOADING;
+    return api->options.stalled && api->options.stalled(api->options.user) ? API_STALLED : API_READY;
+}
+
+const char *api_state_name(enum api_state state)
+{
+    static const char *const names[] = {[API_READY] = "ready", [API_LOADING] = "loading",
+                                        [API_DRAINING] = "draining", [API_STALLED] = "stalled"};
+    return names[state];
+}
+
+/* 200 where requests should be sent here; balancers read no more than that. */
 static void health(struct api *api, struct http_request *http)
 {
-    static const char ok[] = "{\"status\":\"ok\"}", loading[] = "{\"status\":\"loading\"}",
-                      draining[] = "{\"status\":\"draining\"}";
-    if (api->draining)
-        api_reply(api, http, 503, "application/json", NULL, draining, sizeof draining - 1);
-    else if (!api->engine)
-        api_reply(api, http, 503, "application/json", NULL, loading, sizeof loading - 1);
-    else
-        api_reply(api, http, 200, "application/json", NULL, ok, sizeof ok - 1);
+    enum api_state state = api_state(api);
+    bool ready = state == API_READY;
+    char text[64];
+    int n = snprintf(text, sizeof text, "{\"status\":\"%s\"}", ready ? "ok" : api_state_name(state));
+    api_reply(api, http, ready ? 200 : 503, "application/json", NULL, text, (size_t)n);
 }
 
 static void models(struct api *api, struct http_request *http, const char *name)
@@ -201,11 +233,58 @@ static void models(struct api *api, struct http_request *http, const char *name)
     reply_json(api, http, one ? api_model_json(info, api->created) : api_model_list_json(info, api->created));
 }
 
-/* 503 while there is nobody to serve the route. */
+/* ---- requests that wait for the model ---- */
+
+static void let_go(struct held *held)
+{
+    *(held->previous ? &held->previous->next : &held->api->held) = held->next;
+    if (held->next)
+        held->next->previous = held->previous;
+    http_set_user(held->http, NULL, NULL);
+    free(held);
+}
+
+static void held_gone(void *data, bool finished)
+{
+    (void)finished;
+    let_go(data);
+}
+
+static bool hold(struct api *api, struct http_request *http)
+{
+    struct held *held = malloc(sizeof *held);
+    if (!held)
+        return false;
+    *held = (struct held){.api = api, .http = http, .next = api->held};
+    if (api->held)
+        api->held->previous = held;
+    api->held = held;
+    http_set_user(http, held, held_gone);
+    return true;
+}
+
+/* Answers them, the oldest first. */
+static void release_held(struct api *api)
+{
+    struct held *last = api->held;
+    while (last && last->next)
+        last = last->next;
+    while (last) {
+        struct held *previous = last->previous;
+        struct http_request *http = last->http;
+        let_go(last);
+        api_handle(http, api);
+        last = previous;
+    }
+}
+
+/* True while there is nobody to serve the route: the request waits, or gets a 503. */
 static bool refuse_unready(struct api *api, struct http_request *http, const struct route *route)
 {
     struct api_error error;
-    if (api->draining && route->post) {
+    if (!api->engine && !api->draining && api->options.hold && hold(api, http))
+        return true;
+    if (api->refusing && route->post) {
         api_error_engine(&error, &(struct err){.code = ERR_DRAINING}, NULL);
     } else if (!api->engine) {
         api_error_set(&error, 503, "model_loading", NULL, "The model is being loaded; try again soon.");
@@ -244,12 +323,14 @@ void api_handle(struct http_request *http, void *user)
         refuse(api, http, &error, NULL);
         return;
     }
-    if (!route->open && refuse_unready(api, http, route))
+    if (!route->early && refuse_unready(api, http, route))
         return;
 
     switch (route->id) {
     case ROUTE_HEALTH: health(api, http); break;
     case ROUTE_ROOT: api_reply(api, http, 200, "text/plain", NULL, root_text, sizeof root_text - 1); break;
+    case ROUTE_METRICS: metrics_reply(api, http); break;
+    case ROUTE_SLOTS: reply_json(api, http, slots_json(api)); break;
     case ROUTE_CHAT: job_start(api, http, API_CHAT); break;
     case ROUTE_TEXT: job_start(api, http, API_TEXT); break;
     case ROUTE_MODELS: models(api, http, NULL); break;
@@ -274,6 +355,7 @@ int api_create(struct api **out, uv_loop_t *loop, const struct api_options *give
         free(api);
         return err_set(err, ERR_NOMEM, "out of memory");
     }
+    api->metrics.started = time(NULL);
     json_object_seed(0); /* before threads build objects */
     uv_timer_init(loop, &api->tick);
     api->tick.data = api;
@@ -286,11 +368,15 @@ void api_ready(struct api *api, struct engine *engine, struct model *model)
     api->engine = engine;
     api->model = model;
     api->created = time(NULL);
+    release_held(api);
 }
 
-void api_drain(struct api *api)
+void api_drain(struct api *api, bool refuse)
 {
     api->draining = true;
+    api->refusing = refuse || !api->engine;
+    if (!api->engine)
+        release_held(api);
 }
 
 size_t api_active(const struct api *api)

@@ -15,7 +15,9 @@ struct api_options {
     const char *cors_origin;            /* NULL: none; copied */
     struct sampling_defaults defaults;  /* before the file's; negative: unset */
     struct sampling_defaults catalogue; /* after the file's */
+    bool hold;                          /* while loading, requests wait instead of getting a 503 */
     void (*idle)(void *user);           /* the last request in progress has ended; may be NULL */
+    bool (*stalled)(void *user);        /* whether a step of the engine does not return; may be NULL */
     void *user;
 };
 
@@ -24,8 +26,9 @@ int api_create(struct api **out, uv_loop_t *, const struct api_options *, struct
 /* Ends loading: requests are taken from now on. Both stay the caller's and outlive the loop's last
  * run before api_destroy. */
 void api_ready(struct api *, struct engine *, struct model *);
-/* Refuses new requests from now on; those in progress go on. */
-void api_drain(struct api *);
+/* The server is about to end; requests in progress go on. `refuse`: new ones get a 503; else those that still
+ * come, over connections that are there already, are served. */
+void api_drain(struct api *, bool refuse);
 /* Requests in progress, those included whose client is gone and which the engine has not ended yet. */
 size_t api_active(const struct api *);
 /* An event of the engine. */

@@ -39,6 +39,9 @@ int api_error_engine(struct api_error *e, const struct err *err, const char *par
         api_error_set(e, 503, "draining", NULL, "The server is shutting down.");
         e->retry_seconds = 5;
         return -1;
+    case ERR_DEADLINE:
+        return api_error_set(e, 503, "deadline_unreachable", NULL,
+                             "The server is too busy: the request would not begin to answer before its deadline.");
     case ERR_NOMEM:
         return api_error_set(e, 503, "out_of_memory", NULL, "%s", err->text);
     default:

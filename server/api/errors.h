@@ -3,6 +3,7 @@
 #define HEARTH_API_ERRORS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "../../kernels/err.h"
 
@@ -12,6 +13,7 @@ struct api_error {
     char param[96];      /* "": none */
     struct err err;      /* its text is the message */
     int retry_seconds;   /* > 0: a Retry-After header */
+    bool final;          /* clients are asked not to try again */
 };
 
 /* Fills *e and returns -1, so that a function can `return api_error_set(…)`. param may be NULL. */

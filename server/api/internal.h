@@ -4,10 +4,23 @@
 
 #include "api.h"
 #include "bytes.h"
+#include "metrics.h"
 #include "prepare.h"
 #include "shapes.h"
 
 struct job;
+
+/* A request that waits for the model. */
+struct held {
+    struct api *api;
+    struct http_request *http;
+    struct held *next, *previous;
+};
+
+/* What /health tells. */
+enum api_state { API_READY, API_LOADING, API_DRAINING, API_STALLED };
+enum api_state api_state(const struct api *);
+const char *api_state_name(enum api_state);
 
 struct api {
     uv_loop_t *loop;
@@ -15,12 +28,14 @@ struct api {
     char *key, *origin;
     struct engine *engine; /* NULL while loading */
     struct model *model;
-    bool draining;
+    bool draining, refusing;
+    struct held *held;     /* requests that wait for the model, newest first */
+    struct metrics metrics;
     struct job *jobs;      /* a list, newest first */
     size_t n_jobs;
     uv_timer_t tick;       /* runs while there are jobs: keep-alives */
     int64_t created;       /* when the model was ready, Unix time */
-    double mean_seconds;   /* of a request, moving: for Retry-After */
+    double next_place;     /* uv_hrtime in seconds: when the next one who is refused finds a place in the queue */
 };
 
 /* Answers with a body of `type`. `id` (may be NULL) becomes X-Request-Id. */

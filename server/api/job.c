@@ -12,7 +12,6 @@
 enum {
     INLINE_BODY = 64 * 1024, /* bytes parsed on the loop; more goes to the thread pool */
     MAX_LIVE = 32,           /* prompts of one request that the engine has at a time */
-    STREAM_CREDIT = 64,
     KEEP_ALIVE_SECONDS = 10,
     TICK_MS = 1000,
 };
@@ -35,6 +34,7 @@ static void dispose(struct job *job)
     free(job->parts);
     free(job->copy);
     json_decref(job->head);
+    json_decref(job->extension);
     bytes_dispose(&job->buffer);
     api_request_dispose(&job->request);
     free(job);
@@ -77,6 +77,10 @@ static void client_gone(void *data, bool finished)
              finished ? job->status : 499, (long long)job->prompt_tokens, (long long)job->completion_tokens,
              seconds_since(job->started) * 1e3);
     job->http = NULL;
+    if (job->working) {
+        atomic_store(&job->abandoned, true);
+        uv_cancel((uv_req_t *)&job->work); /* no more than its place in the pool's queue */
+    }
     if (!job->over) {
         job->over = true;
         cancel_parts(job);
@@ -105,15 +109,6 @@ void job_fail_memory(struct job *job)
     job_fail(job, &error);
 }
 
-/* How long until a place in the queue is free, by what requests took lately. */
-static int queue_seconds(const struct api *api)
-{
-    struct engine_status status = {0};
-    engine_status(api->engine, &status);
-    double seconds = api->mean_seconds / (status.running > 0 ? status.running : 1);
-    return seconds < 1 ? 1 : seconds > 60 ? 60 : (int)ceil(seconds);
-}
-
 static int submit_part(struct job *job, struct part *part, struct err *err)
 {
     const struct api *api = job->api;
@@ -137,6 +132,13 @@ static int submit_part(struct job *job, struct part *part, struct err *err)
         .n_top = request->n_top,
         .prompt_logprobs = request->logprobs && request->echo,
         .credit = request->stream ? STREAM_CREDIT : 0,
+        .deadline = job->deadline,
+        .owner = admission_owner(&job->admission, request->end_user),
+        .priority = request->priority,
+        .tells_place = request->stream && part == job->parts,
+        .no_cache = !request->cache_prompt,
+        .cache_salt = request->cache_salt,
+        .explain_cache = request->cache_explain || job->admission.explain,
         .user = part,
     };
     return engine_submit(api->engine, &engine_request, &part->id, err);
@@ -156,11 +158,12 @@ static void submit_parts(struct job *job)
             struct api_error error;
             api_error_engine(&error, &err, job->request.endpoint == API_CHAT ? "messages" : "prompt");
             if (code == ERR_BUSY)
-                error.retry_seconds = queue_seconds(job->api);
+                error.retry_seconds = admission_retry(job->api);
             job_fail(job, &error);
             return;
         }
         part->live = true;
+        part->submitted = uv_hrtime();
         job->live++;
         job->next_part++;
     }
@@ -172,7 +175,7 @@ static void begin(struct job *job)
         job_fail(job, &job->error);
         return;
     }
-    if (job->api->draining) {
+    if (job->api->refusing) {
         struct api_error error;
         api_error_engine(&error, &(struct err){.code = ERR_DRAINING}, NULL);
         job_fail(job, &error);
@@ -185,6 +188,7 @@ static void begin(struct job *job)
         job_fail_memory(job);
         return;
     }
+    job->deadline = admission_deadline(&job->admission, job->request.timeout, job->started);
     submit_parts(job);
 }
 
@@ -194,7 +198,7 @@ static void parse_and_prepare(struct job *job, enum api_endpoint endpoint)
     const struct model *model = job->api->model;
     bool failed = api_request_parse(&job->request, endpoint, job->body, job->body_length,
                                     engine_model_info(model)->vocab, &job->error) ||
-                  api_prepare(&job->request, model, &job->error);
+                  (!atomic_load(&job->abandoned) && api_prepare(&job->request, model, &job->error));
     REQUIRE(failed == (job->error.status != 0));
 }
 
@@ -207,7 +211,7 @@ static void work(uv_work_t *work)
 static void work_done(uv_work_t *work, int status)
 {
     struct job *job = work->data;
-    (void)status; /* never cancelled */
+    (void)status; /* cancelled ones have no client any more */
     hold(job);
     job->working = false;
     if (job->http)
@@ -260,7 +264,9 @@ void job_start(struct api *api, struct http_request *http, enum api_endpoint end
     hold(job);
     http_set_user(http, job, client_gone);
     job->body = http_body(http, &job->body_length);
-    if (job->body_length > INLINE_BODY) {
+    if (admission_read(&job->admission, http, &job->error)) {
+        job_fail(job, &job->error);
+    } else if (job->body_length > INLINE_BODY) {
         if (begin_on_pool(job, endpoint))
             job_fail_memory(job);
     } else {
@@ -278,11 +284,22 @@ static void part_ended(struct part *part)
     part->live = false;
     job->live--;
     submit_parts(job);
-    if (job->finished == job->request.n_prompts * (size_t)job->request.n) {
-        struct api *api = job->api;
-        double seconds = seconds_since(job->started);
-        api->mean_seconds = api->mean_seconds > 0 ? 0.8 * api->mean_seconds + 0.2 * seconds : seconds;
+}
+
+/* A later prompt that has no time any more ends like those that ran out of it. */
+static void part_failed(struct part *part, const struct err *err)
+{
+    struct job *job = part->job;
+    struct api_error error;
+    if (err->code == ERR_DEADLINE && job->answered) {
+        for (int i = 0; i < job->request.n && !job->over; i++)
+            answer_done(part, &(struct engine_event){.choice = i, .finish = FINISH_DEADLINE});
+        return;
     }
+    api_error_engine(&error, err, NULL);
+    if (err->code == ERR_DEADLINE)
+        error.retry_seconds = admission_wait(job->api);
+    job_fail(job, &error);
 }
 
 void job_event(const struct engine_event *event)
@@ -290,6 +307,7 @@ void job_event(const struct engine_event *event)
     struct part *part = event->user;
     struct job *job = part->job;
     hold(job);
+    metrics_event(&job->api->metrics, part, event);
     switch (event->kind) {
     case ENGINE_PROMPT:
         if (!job->over)
@@ -306,12 +324,13 @@ void job_event(const struct engine_event *event)
             part_ended(part);
         break;
     case ENGINE_FAILED:
-        if (!job->over) {
-            struct api_error error;
-            api_error_engine(&error, &event->err, NULL);
-            job_fail(job, &error);
-        }
+        if (!job->over)
+            part_failed(part, &event->err);
         part_ended(part);
+        break;
+    case ENGINE_QUEUED:
+        if (!job->over)
+            answer_queued(part, event);
         break;
     }
     release(job);

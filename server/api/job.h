@@ -3,15 +3,21 @@
 #ifndef HEARTH_API_JOB_H
 #define HEARTH_API_JOB_H
 
-#include "internal.h"
+#include <stdatomic.h>
 
-enum { JOB_MAX_TOP = 20 };
+#include "admission.h"
+
+enum {
+    JOB_MAX_TOP = 20,
+    STREAM_CREDIT = 64 /* events of a stream that its reader has not taken; then its choices wait */
+};
 
 struct choice {
     struct bytes text;       /* whole answers: what has come so far */
     json_t *logprobs;        /* whole answers: likewise; NULL where not asked for */
     int64_t offset;          /* characters from the beginning of the prompt */
     bool begun;              /* role or echo are out */
+    uint64_t last_event;     /* uv_hrtime of its last token; 0: none, or it waited for the reader then */
     enum finish finish;      /* FINISH_NONE: goes on */
 };
 
@@ -19,6 +25,8 @@ struct part { /* one prompt: one request of the engine */
     struct job *job;
     uint64_t id;
     bool live;               /* submitted, and its last event has not come */
+    bool begun;              /* its first token has come */
+    uint64_t submitted;      /* uv_hrtime */
     int first_choice;
     int undelivered;         /* events whose credit has not been returned */
     int prompt_tokens;
@@ -40,9 +48,13 @@ struct job {
     char *copy;
     uv_work_t work;
     bool working;              /* on the thread pool */
+    atomic_bool abandoned;     /* nobody wants what the thread pool makes */
+    struct admission admission;
+    double deadline;           /* on CLOCK_MONOTONIC; 0: none */
     int held;                  /* a function of ours is on the stack and uses it */
     bool over;                 /* answered, or nobody listens */
     bool streaming;            /* headers are out */
+    bool answered;             /* some text has come */
     int status;
     uint64_t started, last_write; /* uv_hrtime */
 
@@ -55,6 +67,7 @@ struct job {
     char id[48];
     uint64_t seed;
     json_t *head;              /* the object every chunk, or the whole answer, is made of */
+    json_t *extension;         /* its member "hearth" at the end; NULL: none */
     struct bytes buffer;
 };
 
@@ -67,6 +80,8 @@ int answer_begin(struct job *) WARN_UNUSED;
 void answer_prompt(struct part *, const struct engine_event *);
 void answer_text(struct part *, const struct engine_event *);
 void answer_done(struct part *, const struct engine_event *);
+/* Tells a client that waits for its stream how many are before it. */
+void answer_queued(struct part *, const struct engine_event *);
 /* Everything written was handed to the socket: the engine gets its credit back. */
 void answer_drained(void *job);
 /* Writes a comment that keeps proxies and clients waiting. */

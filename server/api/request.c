@@ -273,6 +273,7 @@ int api_request_parse(struct api_request *request, enum api_endpoint endpoint, c
         .endpoint = endpoint,
         .add_generation_prompt = true,
         .n = 1,
+        .cache_prompt = true,
         .sampling = {.temperature = -1, .top_p = -1, .min_p = -1, .repetition_penalty = -1, .top_k = -1},
     };
     if (parse_json(&request->body, body, length, error))

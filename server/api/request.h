@@ -38,13 +38,15 @@ struct api_request {
     json_t *body;
     bool given[PARAM_COUNT];
 
-    const char *model, *suffix, *end_user;
+    const char *model, *suffix, *end_user, *cache_salt;
     json_t *messages, *tools, *template_kwargs;
     bool no_tools, add_generation_prompt;
     struct api_prompt *prompts;
     size_t n_prompts;
 
-    bool stream, include_usage, echo, logprobs, ignore_eos;
+    bool stream, include_usage, echo, logprobs, ignore_eos, cache_prompt, cache_explain;
+    int priority;
+    double timeout; /* seconds; 0: none */
     int n, best_of, n_top, max_tokens, max_completion_tokens;
     const char **stop;
     size_t n_stop;

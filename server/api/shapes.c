@@ -59,7 +59,8 @@ const char *api_shape_finish(enum finish finish)
 {
     switch (finish) {
     case FINISH_STOP: return "stop";
-    case FINISH_LENGTH: return "length";
+    case FINISH_LENGTH:
+    case FINISH_DEADLINE: return "length";
     default: return NULL;
     }
 }

@@ -9,12 +9,16 @@
 
 #include "../../kernels/err.h"
 
+#define HTTP_MAX_LISTENERS 8
+
 struct http_server;
 struct http_request; /* lives from the first handler call until its `gone` callback has returned */
 
 struct http_options {
     const char *host;        /* NULL or "localhost": 127.0.0.1 and ::1; else an address or name */
     int port;                /* 0: any free one, see http_server_port */
+    const int *sockets;      /* [n_sockets] that listen already: taken over, instead of host and port */
+    int n_sockets;
     int max_connections;     /* 0: 4,096, or what descriptors and the poller allow */
     size_t max_body;         /* bytes; 0: 32 MiB. Larger: 413 */
     double header_seconds;   /* time for the whole header; 0: 10 */
@@ -32,6 +36,7 @@ struct http_options {
 int http_server_start(struct http_server **out, uv_loop_t *, const struct http_options *, struct err *) WARN_UNUSED;
 int http_server_port(const struct http_server *);
 int http_server_connections(const struct http_server *);
+int http_server_requests(const struct http_server *); /* that have begun to come in and are not answered */
 /* Accepts no more connections; those that exist go on, closing after their answer. */
 void http_server_quiesce(struct http_server *);
 /* Cuts what is left and frees everything; `gone` is called for every open request. The loop must

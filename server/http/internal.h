@@ -11,7 +11,6 @@
 
 #include "http.h"
 
-#define HTTP_MAX_LISTENERS 8
 #define HTTP_MAX_LINGERING 64
 
 /* Connections in the order in which they entered the list, so the first is the first to expire. */
@@ -127,6 +126,7 @@ void server_handle_closed(struct http_server *); /* may free the server */
 
 /* listen.c */
 int listen_open(struct http_server *, const char *host, int port, struct err *) WARN_UNUSED;
+void listen_adopt(struct http_server *, const int *sockets, int n);
 int listen_watch(struct http_server *, struct err *) WARN_UNUSED;
 void listen_close(struct http_server *);
 void listen_resume(struct http_server *);

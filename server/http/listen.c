@@ -17,6 +17,7 @@
 #define BACKLOG 4096
 #define ACCEPT_BATCH 64
 #define RETRY_MS 100
+#define UNSENT_BYTES (128 * 1024) /* of a connection, in the system */
 #define WARN_EVERY_MS 60000
 
 static int close_failed(int fd)
@@ -65,6 +66,11 @@ static void tune(int fd)
     int on = 1, idle = 60, interval = 15, count = 4;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+#if defined(TCP_NOTSENT_LOWAT)
+    /* Else the system keeps megabytes for a client that does not read, and its stream would go on. */
+    int unsent = UNSENT_BYTES;
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
+#endif
 #if defined(TCP_KEEPIDLE)
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
 #elif defined(TCP_KEEPALIVE)
@@ -173,6 +179,9 @@ static int port_of(int fd)
     if (getsockname(fd, (struct sockaddr *)&address, &size) < 0) {
         return 0;
     }
+    if (address.ss_family != AF_INET && address.ss_family != AF_INET6) {
+        return 0;
+    }
     return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
                                                : ((struct sockaddr_in *)&address)->sin_port);
 }
@@ -273,6 +282,15 @@ int listen_open(struct http_server *s, const char *host, int port, struct err *e
         freeaddrinfo(found);
     }
     return rc;
+}
+
+void listen_adopt(struct http_server *s, const int *sockets, int n)
+{
+    REQUIRE(n <= HTTP_MAX_LISTENERS);
+    for (int i = 0; i < n; i++) {
+        s->port = s->port ? s->port : port_of(sockets[i]);
+        s->listeners[s->n_listeners++] = (struct listener){.server = s, .fd = sockets[i]};
+    }
 }
 
 int listen_watch(struct http_server *s, struct err *e)

@@ -165,6 +165,7 @@ static void fill_options(struct http_server *s, const struct http_options *o)
 {
     s->options = *o;
     s->options.host = NULL;
+    s->options.sockets = NULL;
     s->options.max_body = o->max_body ? o->max_body : (size_t)32 << 20;
     if (__builtin_mul_overflow(s->options.max_body, (size_t)BODIES_AT_ONCE, &s->body_budget)) {
         s->body_budget = SIZE_MAX;
@@ -221,7 +222,11 @@ int http_server_start(struct http_server **out, uv_loop_t *loop, const struct ht
     }
     s->loop = loop;
     fill_options(s, o);
-    int rc = listen_open(s, o->host, o->port, e);
+    int rc = 0;
+    if (o->n_sockets > 0)
+        listen_adopt(s, o->sockets, o->n_sockets);
+    else
+        rc = listen_open(s, o->host, o->port, e);
     if (rc == 0) {
         rc = daemon_start(s, e);
         if (rc) {
@@ -249,6 +254,15 @@ int http_server_port(const struct http_server *s)
 int http_server_connections(const struct http_server *s)
 {
     return s->n_conns;
+}
+
+int http_server_requests(const struct http_server *s)
+{
+    int n = 0;
+    for (const struct conn *c = s->conns; c; c = c->all_next) {
+        n += c->request != NULL;
+    }
+    return n;
 }
 
 void http_server_quiesce(struct http_server *s)

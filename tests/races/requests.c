@@ -44,7 +44,9 @@ static void *submit(void *argument)
         if (race_random(&state, 2)) engine_cancel(race.engine, id - race_random(&state, 3));
         if (race_random(&state, 3) == 0) {
             struct engine_status status;
+            struct engine_slot slots[4];
             engine_status(race.engine, &status);
+            engine_slots(race.engine, slots, 4);
         }
         struct ids ids;
         if (!engine_tokenize(race.model, "the same tokenizer", 18, TOKENIZE_PLAIN, &ids, &err)) free(ids.ids);

@@ -79,6 +79,8 @@ void answers_poll(struct engine *engine)
             a->over = true;
             a->failed = event->kind == ENGINE_FAILED;
             a->end = *event;
+            a->explained = event->explain != NULL;
+            if (event->explain) a->explain = *event->explain;
         }
         engine_event_free(event);
     }

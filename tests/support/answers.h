@@ -31,6 +31,8 @@ struct answer { /* pass as `user` of the request */
     bool over, failed;
     int events_after_end; /* must stay 0 */
     struct engine_event end; /* what ended it; its pointers are void */
+    bool explained;
+    struct engine_explain explain;
 };
 
 struct answer *answer_create(void);

@@ -112,6 +112,7 @@ Test(options, bad_flags)
     expect_refused(COMMAND_SERVE, "--temperature", "nan", "is not a number");
     expect_refused(COMMAND_SERVE, "--temperature", "2.1", "outside 0..2");
     expect_refused(COMMAND_SERVE, "--activations", "int4", "'int4' is none of auto|f32|int8");
+    expect_refused(COMMAND_BENCH, "--kv-type", "q4_0", "'q4_0' is none of f16|q8_0");
     expect_refused(COMMAND_SERVE, "--json", NULL, "no such option");
     expect_refused(COMMAND_SERVE, "--pull=maybe", NULL, "neither yes nor no");
     expect_refused(COMMAND_SERVE, "extra", NULL, "extra: unexpected");

@@ -94,23 +94,34 @@ Test(service, example_agent_is_a_property_list)
     expect_accepted(argv);
 }
 
-/* The verifier also wants the program to exist, so the example is tried with one that does. */
-Test(service, example_unit_verifies)
+static size_t read_file(const char *path, char *text, size_t size)
 {
-    char folder[] = "/tmp/hearth-unit-XXXXXX", path[64], text[8192], changed[8300];
-    FILE *in = fopen(CONFIG_FOLDER "/hearth.service", "r");
-    size_t n = fread(text, 1, sizeof text - 1, in);
+    FILE *in = fopen(path, "r");
+    cr_assert_not_null(in);
+    size_t n = fread(text, 1, size - 1, in);
     fclose(in);
     text[n] = 0;
+    return n;
+}
+
+/* The verifier also wants the program to exist, so the examples are tried with one that does. */
+Test(service, example_units_verify)
+{
+    char folder[] = "/tmp/hearth-unit-XXXXXX", service[64], sockets[64], text[8192], changed[8300];
+    read_file(CONFIG_FOLDER "/hearth.service", text, sizeof text);
     const char *program = strstr(text, "/usr/local/bin/hearth serve");
     cr_assert_not_null(program);
     snprintf(changed, sizeof changed, "%.*s/bin/sh%s", (int)(program - text), text, program + 21);
     cr_assert_not_null(mkdtemp(folder));
-    snprintf(path, sizeof path, "%s/hearth.service", folder);
-    write_file(path, changed);
-    const char *argv[] = {"systemd-analyze", "verify", path, NULL};
+    snprintf(service, sizeof service, "%s/hearth.service", folder);
+    snprintf(sockets, sizeof sockets, "%s/hearth.socket", folder);
+    write_file(service, changed);
+    read_file(CONFIG_FOLDER "/hearth.socket", text, sizeof text);
+    write_file(sockets, text);
+    const char *argv[] = {"systemd-analyze", "verify", service, sockets, NULL};
     expect_accepted(argv);
-    unlink(path);
+    unlink(service);
+    unlink(sockets);
     rmdir(folder);
 }
 

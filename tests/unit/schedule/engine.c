@@ -154,6 +154,60 @@ Test(engine, preemption_loses_and_repeats_nothing)
     cr_expect_eq(status.kv_blocks, 7);
 }
 
+Test(engine, a_prefix_is_not_computed_twice)
+{
+    open_with((struct engine_options){.parallel = 2, .context = 1024}, 512);
+    struct answer *first = ask_and_wait(lively(0, 200, 40, 7));
+    cr_expect_eq(first->end.cached_tokens, 0);
+    struct answer *again = ask_and_wait(lively(0, 200, 40, 7));
+    cr_expect_eq(again->end.cached_tokens, 192);
+    cr_expect_str_eq(again->choice[0].text, first->choice[0].text);
+
+    struct engine_request apart = lively(0, 200, 40, 7);
+    apart.cache_salt = "somebody else";
+    struct answer *salted = ask_and_wait(apart);
+    cr_expect_eq(salted->end.cached_tokens, 0);
+    cr_expect_str_eq(salted->choice[0].text, first->choice[0].text);
+    apart.cache_salt = NULL;
+    apart.no_cache = true;
+    struct answer *private = ask_and_wait(apart);
+    cr_expect_eq(private->end.cached_tokens, 0);
+    cr_expect_str_eq(private->choice[0].text, first->choice[0].text);
+
+    struct engine_request scored = lively(0, 200, 4, 7);
+    scored.prompt_logprobs = true;
+    struct answer *all = ask_and_wait(scored);
+    cr_expect_eq(all->end.cached_tokens, 0);
+    free(first);
+    free(again);
+    free(salted);
+    free(private);
+    free(all);
+}
+
+/* An answer goes on where the conversation did: what was generated is found, too. */
+Test(engine, a_conversation_goes_on)
+{
+    open_with((struct engine_options){.parallel = 2, .context = 1024}, 512);
+    struct engine_request q = lively(0, 100, 60, 3);
+    q.logprobs = true;
+    struct answer *first = ask_and_wait(q);
+    int32_t longer[300];
+    memcpy(longer, prompt, 100 * sizeof *longer);
+    for (int i = 0; i < 60; i++) longer[100 + i] = first->choice[0].ids[i];
+    for (int i = 160; i < 170; i++) longer[i] = 9;
+    struct engine_request next = lively(0, 170, 20, 4);
+    next.prompt = longer;
+    struct answer *second = ask_and_wait(next);
+    cr_expect_eq(second->end.cached_tokens, 128); /* the 159 computed so far, in whole blocks */
+    next.no_cache = true;
+    struct answer *fresh = ask_and_wait(next);
+    cr_expect_str_eq(second->choice[0].text, fresh->choice[0].text);
+    free(first);
+    free(second);
+    free(fresh);
+}
+
 Test(engine, several_choices)
 {
     open_with((struct engine_options){.parallel = 3}, 0);
@@ -479,6 +533,26 @@ Test(engine, wait_times_out)
     cr_expect_geq(seconds() - began, 0.05);
 }
 
+/* Devices that run beside the host tell seconds alone. */
+static void expect_profile(const struct engine_profile *p, double int8_rate)
+{
+    double sum = 0;
+    bool attended = false;
+    for (int i = 0; i < p->n; i++) {
+        const struct engine_profile_row *row = &p->row[i];
+        cr_expect(i == 0 || row->seconds <= row[-1].seconds);
+        sum += row->seconds;
+        attended |= row->stage && !strcmp(row->stage, "attention") && row->bytes > 0 && row->operations > 0;
+        cr_expect(!row->int8 || (int8_rate > 0 && row->bytes > 0 && row->operations > 0));
+    }
+    cr_expect_gt(p->n, 0);
+    cr_expect_leq(p->waiting, sum);
+    if (p->n && p->row[0].stage) {
+        cr_expect(attended);
+        cr_expect(sum <= p->seconds * 1.001 && sum > p->seconds / 20, "%g of %g s", sum, p->seconds);
+    }
+}
+
 Test(engine, bench)
 {
     open_with((struct engine_options){.parallel = 4, .step_tokens = 32}, 0);
@@ -490,6 +564,10 @@ Test(engine, bench)
     cr_expect_gt(r.weight_bytes, 0);
     cr_expect_gt(r.kv_bytes, 0);
     cr_expect_gt(r.bandwidth, 0);
+    bench.profile = true;
+    cr_assert_eq(engine_bench_run(engine, model, &bench, &r, &err), 0, "%s", err.text);
+    expect_profile(&r.prefill, r.int8_rate);
+    expect_profile(&r.decode, r.int8_rate);
     bench.batch = 5;
     cr_expect_eq(engine_bench_run(engine, model, &bench, &r, &err), ERR_INVALID);
     struct answer *a = ask_and_wait(lively(0, 20, 5, 1));

@@ -1,5 +1,6 @@
 /* Paged KV bookkeeping: nothing is lost, nothing is given away twice, shared blocks are copied. */
 #include <criterion/criterion.h>
+#include <string.h>
 
 #include "../../../engine/schedule/kv_blocks.h"
 
@@ -89,4 +90,104 @@ Test(kv_blocks, fork_at_a_block_border_shares_all)
     cr_expect_eq(copies.n, 0);
     kv_table_clear(&a, kv);
     cr_expect_eq(kv_blocks_free(kv), 7);
+}
+
+/* ---- what blocks hold ---- */
+
+static const int32_t text[] = {5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20};
+static int idle;
+
+/* `t` computes the first n tokens, and others may find them. */
+static void compute(struct kv_table *t, const int32_t *tokens, int n)
+{
+    kv_table_extend(t, kv, 0, n, &copies);
+    kv_table_publish(t, kv, tokens, n);
+}
+
+Test(kv_blocks, full_blocks_are_found_again)
+{
+    compute(&a, text, 10);
+    int32_t first = a.block[0], second = a.block[1];
+    kv_table_clear(&a, kv);
+    cr_expect_eq(kv_blocks_free(kv), 10);
+    cr_expect_eq(kv_blocks_cached(kv), 2);
+    cr_expect_eq(kv_table_find(&b, kv, text, 7, &idle), 1);
+    cr_assert_eq(kv_table_find(&b, kv, text, 16, &idle), 2);
+    cr_expect_eq(idle, 2);
+    kv_table_adopt(&b, kv, text, 2);
+    cr_expect_eq(b.block[0], first);
+    cr_expect_eq(b.block[1], second);
+    cr_expect_eq(kv_blocks_free(kv), 8);
+    cr_expect_eq(kv_table_find(&c, kv, text, 16, &idle), 2);
+    cr_expect_eq(idle, 0);
+}
+
+Test(kv_blocks, other_tokens_or_another_root_are_not_found)
+{
+    int32_t other[16];
+    compute(&a, text, 16);
+    for (int i = 0; i < 16; i++) {
+        memcpy(other, text, sizeof other);
+        other[i]++;
+        cr_expect_eq(kv_table_find(&b, kv, other, 16, &idle), i / 4, "token %d", i);
+    }
+    kv_table_root(&b, prefix_root("salt", 4));
+    cr_expect_eq(kv_table_find(&b, kv, text, 16, &idle), 0);
+    /* the same block in another place is another block */
+    cr_expect_eq(kv_table_find(&c, kv, text + 4, 12, &idle), 0);
+}
+
+Test(kv_blocks, a_table_goes_on_finding)
+{
+    compute(&a, text, 4);
+    kv_table_adopt(&b, kv, text, kv_table_find(&b, kv, text, 16, &idle));
+    cr_expect_eq(b.n, 1);
+    kv_table_extend(&a, kv, 4, 8, &copies);
+    kv_table_publish(&a, kv, text, 12);
+    cr_assert_eq(kv_table_find(&b, kv, text, 16, &idle), 2);
+    kv_table_adopt(&b, kv, text, 2);
+    kv_table_extend(&b, kv, 12, 4, &copies);
+    kv_table_publish(&b, kv, text, 16);
+    cr_expect_eq(kv_table_find(&c, kv, text, 16, &idle), 4);
+}
+
+Test(kv_blocks, nobody_writes_into_what_can_be_found)
+{
+    compute(&a, text, 8);
+    int32_t found = a.block[1];
+    cr_expect_eq(kv_table_need(&a, kv, 7, 1), 1);
+    kv_table_extend(&a, kv, 7, 1, &copies);
+    cr_expect_eq(copies.n, 1);
+    cr_expect_eq(pairs[0], found);
+    cr_expect_neq(a.block[1], found);
+    cr_expect_eq(kv_blocks_cached(kv), 1);
+}
+
+Test(kv_blocks, the_longest_idle_go_first_and_beginnings_last)
+{
+    int32_t other[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    compute(&a, text, 16);
+    compute(&b, other, 8);
+    kv_table_clear(&a, kv);
+    kv_table_clear(&b, kv);
+    kv_table_extend(&c, kv, 0, 4 * 6, &copies); /* four blocks hold nothing, two of the oldest go */
+    cr_expect_eq(kv_table_find(&a, kv, text, 16, &idle), 2);
+    cr_expect_eq(kv_table_find(&a, kv, other, 8, &idle), 2);
+    kv_table_extend(&c, kv, 24, 4 * 2, &copies);
+    cr_expect_eq(kv_table_find(&a, kv, text, 16, &idle), 0);
+    cr_expect_eq(kv_table_find(&a, kv, other, 8, &idle), 2);
+    kv_table_extend(&c, kv, 32, 4, &copies);
+    cr_expect_eq(kv_table_find(&a, kv, other, 8, &idle), 1);
+    cr_expect_eq(kv_blocks_free(kv), 1);
+}
+
+Test(kv_blocks, two_that_computed_the_same)
+{
+    compute(&a, text, 8);
+    kv_table_extend(&b, kv, 0, 8, &copies);
+    kv_table_publish(&b, kv, text, 8);
+    kv_table_clear(&b, kv);
+    cr_expect_eq(kv_blocks_cached(kv), 0);
+    cr_expect_eq(kv_blocks_free(kv), 8);
+    cr_expect_eq(kv_table_find(&c, kv, text, 8, &idle), 2);
 }

@@ -42,7 +42,7 @@ static void destroy(void)
 /* Plans and computes; tasks whose last token was in the step get one more. */
 static const struct plan *step(void)
 {
-    const struct plan *plan = scheduler_plan(scheduler);
+    const struct plan *plan = scheduler_plan(scheduler, 1 << 20);
     for (int i = 0; i < plan->n_tasks; i++) {
         struct task *t = plan->task[i];
         t->n_computed += t->rows;
@@ -58,7 +58,7 @@ Test(scheduler, prefill_then_decode)
     int want[] = {16, 16, 8, 1, 1};
     for (int i = 0; i < 5; i++) cr_expect_eq(step()->n_rows, want[i], "step %d", i);
     drop(0);
-    cr_expect_eq(scheduler_plan(scheduler)->n_rows, 0);
+    cr_expect_eq(scheduler_plan(scheduler, 1 << 20)->n_rows, 0);
     destroy();
 }
 
@@ -133,13 +133,13 @@ Test(scheduler, a_task_that_waits_for_its_token_is_left_out)
     create(5, 4, 16);
     add(0, 8, 16);
     add(1, 8, 16);
-    const struct plan *plan = scheduler_plan(scheduler);
+    const struct plan *plan = scheduler_plan(scheduler, 1 << 20);
     cr_expect_eq(plan->n_rows, 16);
     for (int i = 0; i < 2; i++) task[i].n_computed += task[i].rows;
     cr_assert_eq(kv_table_create(&rest, kv, 4, &err), 0);
     kv_table_extend(&rest, kv, 0, 4, &none);
     cr_expect_eq(kv_blocks_free(kv), 0);
-    cr_expect_eq(scheduler_plan(scheduler)->n_rows, 0);
+    cr_expect_eq(scheduler_plan(scheduler, 1 << 20)->n_rows, 0);
     cr_expect_eq(task[1].kv.n, 2);
     cr_expect_eq(scheduler_running(scheduler), 2);
     cr_expect_eq(scheduler_preemptions(scheduler), 0);
@@ -193,7 +193,7 @@ Test(scheduler, scored_rows_are_bounded)
     add(0, 30, 40);
     add(1, 30, 40);
     task[0].scored = task[1].scored = true;
-    cr_expect_eq(scheduler_plan(scheduler)->n_rows, 8);
+    cr_expect_eq(scheduler_plan(scheduler, 1 << 20)->n_rows, 8);
     drop(0);
     drop(1);
     destroy();
@@ -232,4 +232,133 @@ Test(scheduler, everybody_comes_to_an_end)
         }
         destroy();
     }
+}
+
+/* ---- prefixes ---- */
+
+static int32_t words[MANY][64];
+
+/* A task whose first `common` tokens are those of all others. */
+static void add_text(int i, int common, int tokens, int limit)
+{
+    for (int j = 0; j < 64; j++) words[i][j] = j < common ? j : 100 * (i + 1) + j;
+    task[i] = (struct task){.n_tokens = tokens, .finds = true, .tokens = words[i]};
+    cr_assert_eq(kv_table_create(&task[i].kv, kv, limit, &err), 0);
+    scheduler_add(scheduler, &task[i]);
+}
+
+/* As step(), and what was computed can be found. */
+static const struct plan *step_text(void)
+{
+    const struct plan *plan = scheduler_plan(scheduler, 1 << 20);
+    for (int i = 0; i < plan->n_tasks; i++) {
+        struct task *t = plan->task[i];
+        t->n_computed += t->rows;
+        kv_table_publish(&t->kv, kv, t->tokens, t->n_computed);
+        if (t->n_computed == t->n_tokens) t->n_tokens++;
+    }
+    return plan;
+}
+
+Test(scheduler, a_prefix_is_computed_once)
+{
+    create(100, 4, 64);
+    add_text(0, 20, 30, 60);
+    cr_expect_eq(step_text()->n_rows, 30);
+    add_text(1, 20, 27, 60);
+    cr_expect_eq(step_text()->n_rows, 1 + 7);
+    cr_expect_eq(task[1].n_found, 20);
+    drop(0);
+    drop(1);
+    add_text(2, 20, 20, 60); /* all of it is there, but the last token's logits are wanted */
+    cr_expect_eq(step_text()->n_rows, 4);
+    cr_expect_eq(task[2].n_found, 16);
+    drop(2);
+    destroy();
+}
+
+Test(scheduler, one_of_several_that_come_together_computes_the_prefix)
+{
+    create(100, 4, 64);
+    for (int i = 0; i < 3; i++) add_text(i, 16, 22 + i, 60);
+    cr_expect_eq(step_text()->n_rows, 22);
+    cr_expect_eq(step_text()->n_rows, 1 + 7 + 8);
+    for (int i = 0; i < 3; i++) {
+        cr_expect_eq(task[i].n_found, i ? 16 : 0);
+        drop(i);
+    }
+    destroy();
+}
+
+Test(scheduler, what_was_taken_away_is_found_again_and_not_counted_twice)
+{
+    create(10, 2, 64);
+    add_text(0, 0, 16, 40);
+    add_text(1, 0, 12, 40);
+    step_text();
+    while (scheduler_preemptions(scheduler) == 0) step_text(); /* the younger one gives way */
+    drop(0);
+    int before = task[1].n_tokens;
+    const struct plan *plan = step_text();
+    cr_expect_lt(plan->n_rows, before);
+    cr_expect_eq(task[1].n_found, 0);
+    drop(1);
+    destroy();
+}
+
+Test(scheduler, streams_bound_the_prefill_of_others)
+{
+    create(100, 4, 64);
+    add(0, 8, 60);
+    cr_expect_eq(scheduler_plan(scheduler, 5)->n_rows, 8); /* nobody streams yet */
+    task[0].n_computed = 8;
+    task[0].n_tokens = 9;
+    add(1, 40, 60);
+    cr_expect_eq(scheduler_plan(scheduler, 5)->n_rows, 1 + 5);
+    drop(0);
+    drop(1);
+    destroy();
+}
+
+Test(scheduler, drafts_take_the_rows_that_are_left)
+{
+    create(100, 4, 64);
+    add(0, 8, 60);
+    add(1, 8, 60);
+    step();
+    task[0].drafts = 7;
+    cr_expect_eq(scheduler_plan(scheduler, 20)->n_rows, 2 + 7);
+    cr_expect_eq(task[0].rows, 1 + 7);
+    task[1].drafts = 7;
+    cr_expect_eq(scheduler_plan(scheduler, 20)->n_rows, 2 + 8, "no more than may be scored");
+    cr_expect_eq(scheduler_plan(scheduler, 3)->n_rows, 2 + 3, "no more than the bound leaves");
+    add(2, 40, 60);
+    cr_expect_eq(scheduler_plan(scheduler, 20)->n_rows, 2 + 20);
+    cr_expect_eq(task[2].rows, 15, "three quarters are the prompt's");
+    cr_expect_eq(task[0].rows + task[1].rows, 2 + 5);
+    for (int i = 0; i < 3; i++) drop(i);
+    destroy();
+}
+
+Test(scheduler, drafts_take_nobodys_blocks)
+{
+    create(5, 4, 64);
+    add(0, 7, 40);
+    add(1, 7, 40);
+    step();
+    task[0].drafts = 7;
+    cr_expect_eq(kv_blocks_free(kv), 1);
+    const struct plan *plan = scheduler_plan(scheduler, 20);
+    cr_expect_eq(plan->n_rows, 2, "the last block may be anybody's");
+    cr_expect_eq(kv_blocks_free(kv), 1);
+    task[0].n_computed = 8;
+    task[0].n_tokens = 9;
+    scheduler_plan(scheduler, 20);
+    cr_expect_eq(task[0].rows, 1 + 3, "as far as its own reach");
+    cr_expect_eq(scheduler_preemptions(scheduler), 0);
+    drop(1);
+    scheduler_plan(scheduler, 20);
+    cr_expect_eq(task[0].rows, 1 + 7);
+    drop(0);
+    destroy();
 }

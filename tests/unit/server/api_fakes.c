@@ -115,6 +115,17 @@ void engine_status(const struct engine *engine, struct engine_status *status)
     *status = (struct engine_status){.running = 4, .waiting = 8};
 }
 
+int engine_slots(struct engine *engine, struct engine_slot *out, int room)
+{
+    (void)engine;
+    for (int i = 0; i < (int)fake.n_submitted && i < room; i++) {
+        const struct fake_submitted *s = &fake.submitted[i];
+        out[i] = (struct engine_slot){.id = s->id, .user = s->request.user,
+                                      .prompt_tokens = (int)s->request.n_prompt};
+    }
+    return (int)fake.n_submitted;
+}
+
 /* ---- http.h ---- */
 
 const char *http_method(const struct http_request *r) { return r->method; }

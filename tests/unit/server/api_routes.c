@@ -71,7 +71,7 @@ Test(api_routes, loading_and_draining, .fini = finish)
     api_ready(api, (struct engine *)&fake, (struct model *)fake_model_info());
     ask("GET", "/health", 200);
     cr_expect_str_eq(http.sent, "{\"status\":\"ok\"}");
-    api_drain(api);
+    api_drain(api, true);
     ask("GET", "/health", 503);
     cr_expect_str_eq(http.sent, "{\"status\":\"draining\"}");
     ask("POST", "/v1/completions", 503);

@@ -1,0 +1,124 @@
+/* How long what waits will take, by what the model takes for a row of prefill and for a step of streams, and by
+ * how long answers are lately. Good enough to tell people when to come again. */
+#include <math.h>
+
+#include "runner_private.h"
+
+#define FIRST_OUTPUT 128 /* tokens of an answer, before any has ended */
+#define FRESHNESS 0.1    /* weight of the newest answer's length */
+#define REPORT_SECONDS 1 /* between two reports of places in the queue */
+#define HASTE 1.5        /* a deadline is out of reach when even a machine so much faster would miss it */
+
+/* What is to be done, and how many choices it is for. */
+struct work {
+    double rows, tokens;
+    int choices, requests;
+};
+
+void forecast_learn(struct runner *r, int output)
+{
+    r->output = r->output > 0 ? r->output + FRESHNESS * (output - r->output) : output;
+}
+
+/* Tokens that a choice with n_tokens will still give. */
+static double output_of(const struct runner *r, const struct request *q, int n_tokens)
+{
+    double usual = r->output > 0 ? r->output : FIRST_OUTPUT, most = q->limit - n_tokens;
+    return most < usual || q->ignore_eos ? most : usual;
+}
+
+double forecast_cost(const struct runner *r, const struct request *q)
+{
+    return q->n_prompt + q->choices * output_of(r, q, q->n_prompt);
+}
+
+static void add(const struct runner *r, const struct request *q, struct work *w)
+{
+    w->requests++;
+    for (int i = 0; i < q->choices; i++) {
+        const struct sequence *s = &q->sequence[i];
+        if (s->finished) continue;
+        w->choices++;
+        if (!s->scheduled) {
+            w->tokens += output_of(r, q, q->n_prompt);
+            continue;
+        }
+        w->rows += s->task.n_tokens - s->task.n_computed;
+        w->tokens += output_of(r, q, s->n_known);
+    }
+}
+
+static double seconds(const struct runner *r, const struct work *w)
+{
+    int width = w->choices < r->parallel ? w->choices : r->parallel;
+    return width > 0 ? w->rows * r->pace.row + w->tokens / width * r->pace.decode : 0;
+}
+
+/* Until one more can begin behind this work: so many choices must have come to their end before. */
+static double wait(const struct runner *r, const struct work *w)
+{
+    int ends = w->choices + 1 - r->parallel;
+    return ends > 0 ? seconds(r, w) * ends / w->choices : 0;
+}
+
+static struct work begun(const struct runner *r)
+{
+    struct work w = {0};
+    for (const struct request *q = r->first; q; q = q->next) {
+        if (!q->over && q->sequence[0].scheduled && q->sequence[0].task.queued) continue;
+        if (!q->over) add(r, q, &w);
+    }
+    return w;
+}
+
+static struct request *next_queued(const struct runner *r, const struct request *q)
+{
+    const struct task *t = scheduler_queued(r->scheduler, q ? &q->sequence[0].task : NULL);
+    return t ? ((const struct sequence *)t)->request : NULL;
+}
+
+void forecast_all(const struct runner *r, double *begins, double *ends)
+{
+    struct work w = begun(r);
+    for (const struct request *q = NULL; (q = next_queued(r, q));) add(r, q, &w);
+    double before = wait(r, &w), each = w.requests > 0 ? seconds(r, &w) / w.requests : 0;
+    if (before > *begins) *begins = before;
+    if (each > *ends) *ends = each;
+}
+
+bool forecast_misses(const struct runner *r, const struct request *q, double now)
+{
+    struct work w = begun(r);
+    const struct task *t = &q->sequence[0].task;
+    int idle, found = 0, n = 0;
+    for (const struct request *o = NULL; (o = next_queued(r, o)) && o != q;) add(r, o, &w);
+    if (t->finds) found = kv_table_find(&t->kv, r->kv, t->tokens, q->n_prompt - 1, &idle);
+    n = q->n_prompt - found * BLOCK_TOKENS;
+    return now + (wait(r, &w) + n * r->pace.row) / HASTE > q->deadline;
+}
+
+static void report(const struct runner *r, struct request *q, const struct work *ahead, struct event_list *out)
+{
+    struct engine_top *top;
+    float *want;
+    struct event *e = event_create(0, 0, 0, 0, &top, &want);
+    if (!e) return; /* it is only a courtesy */
+    e->event.kind = ENGINE_QUEUED;
+    e->event.id = q->id;
+    e->event.user = q->user;
+    e->event.ahead = q->told_ahead = ahead->requests;
+    e->event.queue_seconds = wait(r, ahead);
+    event_list_add(out, e);
+}
+
+void runner_report(struct runner *r, double now, struct event_list *out)
+{
+    if (!next_queued(r, NULL) || now - r->reported < REPORT_SECONDS) return;
+    r->reported = now;
+    struct work running = begun(r), w = running;
+    for (struct request *q = NULL; (q = next_queued(r, q)); add(r, q, &w)) {
+        struct work ahead = w;
+        ahead.requests -= running.requests;
+        if (q->tells_place && q->told_ahead != ahead.requests) report(r, q, &ahead, out);
+    }
+}

@@ -1,0 +1,39 @@
+/* The prefix cache behind the one in memory: blocks that a waiting prompt needs are fetched from the store
+ * before it is admitted, and blocks of long prefixes are saved when there is nothing else to do. Also what
+ * stands at the root of every key. On the worker thread. */
+#ifndef HEARTH_TIER_H
+#define HEARTH_TIER_H
+
+#include "../model/forward.h"
+#include "kv_blocks.h"
+#include "scheduler.h"
+#include "store.h"
+
+struct runner;
+
+struct tier {
+    struct store *store;   /* not owned; NULL: memory is all there is */
+    char *model;           /* a name for people; owned */
+    size_t block_bytes;
+    void *block;           /* [block_bytes] on its way from the store */
+    struct kv_table table; /* holds a chain while more of it is fetched; else empty */
+    double read_time;      /* seconds per block, lately */
+    int left;              /* blocks that may yet be fetched before this step */
+    bool fetching;         /* a prompt waits for the rest of its blocks */
+    int32_t cursor;        /* where the search for unsaved blocks goes on */
+};
+
+/* After everything else of the runner is there. */
+int tier_create(struct runner *, struct store *, const struct gguf *, const char *model,
+                struct err *) WARN_UNUSED;
+/* Saves what is not saved yet, unless that takes seconds. */
+void tier_destroy(struct runner *);
+
+/* Before each step: whether a fetch waits, for which no step may be under way. */
+bool tier_begin(struct runner *);
+/* Asked by the scheduler before it admits a task: false while blocks for it are being fetched. */
+bool tier_ready(void *runner, struct task *);
+/* Saves one block. Seconds until the next call can do something; negative: all is saved. */
+double tier_save(struct runner *);
+
+#endif
