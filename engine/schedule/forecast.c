@@ -55,7 +55,7 @@ static double seconds(const struct runner *r, const struct work *w)
 }
 
 /* Until one more can begin behind this work: so many choices must have come to their end before. */
-static double wait(const struct runner *r, const struct work *w)
+static double wait_seconds(const struct runner *r, const struct work *w)
 {
     int ends = w->choices + 1 - r->parallel;
     return ends > 0 ? seconds(r, w) * ends / w->choices : 0;
@@ -81,7 +81,7 @@ void forecast_all(const struct runner *r, double *begins, double *ends)
 {
     struct work w = begun(r);
     for (const struct request *q = NULL; (q = next_queued(r, q));) add(r, q, &w);
-    double before = wait(r, &w), each = w.requests > 0 ? seconds(r, &w) / w.requests : 0;
+    double before = wait_seconds(r, &w), each = w.requests > 0 ? seconds(r, &w) / w.requests : 0;
     if (before > *begins) *begins = before;
     if (each > *ends) *ends = each;
 }
@@ -94,7 +94,7 @@ bool forecast_misses(const struct runner *r, const struct request *q, double now
     for (const struct request *o = NULL; (o = next_queued(r, o)) && o != q;) add(r, o, &w);
     if (t->finds) found = kv_table_find(&t->kv, r->kv, t->tokens, q->n_prompt - 1, &idle);
     n = q->n_prompt - found * BLOCK_TOKENS;
-    return now + (wait(r, &w) + n * r->pace.row) / HASTE > q->deadline;
+    return now + (wait_seconds(r, &w) + n * r->pace.row) / HASTE > q->deadline;
 }
 
 static void report(const struct runner *r, struct request *q, const struct work *ahead, struct event_list *out)
@@ -107,7 +107,7 @@ static void report(const struct runner *r, struct request *q, const struct work 
     e->event.id = q->id;
     e->event.user = q->user;
     e->event.ahead = q->told_ahead = ahead->requests;
-    e->event.queue_seconds = wait(r, ahead);
+    e->event.queue_seconds = wait_seconds(r, ahead);
     event_list_add(out, e);
 }
 
