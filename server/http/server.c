@@ -61,8 +61,8 @@ static void run(struct http_server *s)
         s->again = false;
         MHD_run(s->daemon);
         more = s->again || (MHD_get_timeout(s->daemon, &timeout) == MHD_YES && timeout == 0);
-        /* without epoll a resumed connection that ends closes a run later, and no timeout says so */
-        more |= s->options.select_backend && s->n_cut > 0;
+        /* a resumed connection that ends may close a run later, and no timeout says so */
+        more |= s->n_cut > 0;
     }
     if (s->options.select_backend) {
         refresh_interest(s);
