@@ -230,7 +230,7 @@ int kv_table_find(const struct kv_table *t, const struct kv_blocks *kv, const in
         int32_t block = prefix_find(kv->index, key, own);
         if (block < 0) break;
         *idle += kv->references[block] == 0;
-        key = prefix_extend(key, own, kv->block_tokens);
+        key = prefix_entry(kv->index, block).key;
     }
     return n;
 }
@@ -245,7 +245,7 @@ void kv_table_adopt(struct kv_table *t, struct kv_blocks *kv, const int32_t *tok
         share(kv, block);
         t->block[t->n++] = block;
         t->n_keyed++;
-        t->key = prefix_extend(t->key, own, kv->block_tokens);
+        t->key = prefix_entry(kv->index, block).key;
     }
 }
 
