@@ -45,6 +45,8 @@ struct buffer {
     size_t bytes;         /* of device memory; 0 for a view */
     size_t rows, columns; /* of a weight; 0 otherwise */
     size_t views;         /* alive */
+    const void *source;   /* a weight that is not filled yet: its data; NULL otherwise */
+    size_t filled;        /* rows of them that were taken over */
     bool scratch;         /* lives within one submit */
     bool copied;          /* a weight whose source is no longer read */
     void *memory;         /* the backend's. CPU devices: plain memory, of a view where it begins; a packed weight */
@@ -58,6 +60,11 @@ struct backend {
     void (*close)(struct device *);
     int (*alloc)(struct buffer *, struct err *);                              /* zeroed; sets memory, bytes */
     int (*weight)(struct buffer *, const void *data, unsigned use, struct err *); /* sets memory, bytes, copied */
+    /* NULL: weight does all at once; else it may leave the data to this, rows [filled, filled + rows) at a time,
+     * a multiple of fill_rows but for the last. */
+    void (*fill)(struct buffer *, size_t rows);
+    size_t fill_rows;
+    size_t (*weight_bytes)(enum dtype, size_t rows, size_t columns, unsigned use); /* NULL: as in the file */
     void (*free)(struct buffer *);
     int (*read)(struct buffer *, size_t first, size_t count, void *out, struct err *);
     int (*write)(struct buffer *, size_t first, size_t count, const void *in, struct err *);

@@ -227,8 +227,8 @@ int buffer_view(struct buffer *parent, size_t first, size_t count, struct buffer
     return 0;
 }
 
-int device_weight_create(struct device *device, enum dtype dtype, size_t rows, size_t columns,
-                         const void *data, unsigned use, struct buffer **out, struct err *err)
+int device_weight_begin(struct device *device, enum dtype dtype, size_t rows, size_t columns,
+                        const void *data, unsigned use, struct buffer **out, struct err *err)
 {
     REQUIRE(dtype_is_weight(dtype) && rows && columns && columns % dtype_block(dtype) == 0);
     struct buffer *b = buffer_new(device, dtype, rows * columns);
@@ -244,6 +244,41 @@ int device_weight_create(struct device *device, enum dtype dtype, size_t rows, s
     device->buffers++;
     *out = b;
     return 0;
+}
+
+bool weight_fill(struct buffer *b, size_t *bytes)
+{
+    size_t row = dtype_bytes(b->dtype, b->columns), left = b->rows - b->filled;
+    if (!b->source) { /* it was taken over at once */
+        *bytes = left * row;
+        return true;
+    }
+    size_t unit = b->device->backend->fill_rows, rows = *bytes / row / unit * unit;
+    rows = rows < unit ? unit : rows;
+    rows = rows < left ? rows : left;
+    b->device->backend->fill(b, rows);
+    b->filled += rows;
+    *bytes = rows * row;
+    if (b->filled == b->rows)
+        b->source = NULL;
+    return !b->source;
+}
+
+int device_weight_create(struct device *device, enum dtype dtype, size_t rows, size_t columns,
+                         const void *data, unsigned use, struct buffer **out, struct err *err)
+{
+    int rc = device_weight_begin(device, dtype, rows, columns, data, use, out, err);
+    size_t all = SIZE_MAX;
+    if (rc == 0)
+        REQUIRE(weight_fill(*out, &all));
+    return rc;
+}
+
+size_t device_weight_bytes(const struct device *device, enum dtype dtype, size_t rows, size_t columns, unsigned use)
+{
+    const struct backend *backend = device->backend;
+    return backend->weight_bytes ? backend->weight_bytes(dtype, rows, columns, use)
+                                 : dtype_bytes(dtype, rows * columns);
 }
 
 bool weight_is_copy(const struct buffer *b)

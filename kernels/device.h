@@ -106,7 +106,15 @@ int buffer_view(struct buffer *parent, size_t first, size_t count, struct buffer
 enum weight_use { WEIGHT_MATMUL = 1, WEIGHT_EMBED = 2 }; /* or both, for tied embeddings */
 int device_weight_create(struct device *, enum dtype, size_t rows, size_t columns, const void *data,
                          unsigned use, struct buffer **out, struct err *) WARN_UNUSED;
+/* The same in pieces, for one who has other work to do in between: afterwards weight_fill takes about *bytes of
+ * `data` at a time, sets *bytes to what it took, and returns true when it has the last. Until then the buffer can
+ * only be freed. */
+int device_weight_begin(struct device *, enum dtype, size_t rows, size_t columns, const void *data,
+                        unsigned use, struct buffer **out, struct err *) WARN_UNUSED;
+bool weight_fill(struct buffer *, size_t *bytes) WARN_UNUSED;
 bool weight_is_copy(const struct buffer *); /* true: `data` is no longer read */
+/* What such a weight will take, of the device's memory or, where `data` is used in place, of the host's. */
+size_t device_weight_bytes(const struct device *, enum dtype, size_t rows, size_t columns, unsigned use);
 
 void buffer_free(struct buffer *); /* NULL is fine; not while in flight */
 enum dtype buffer_dtype(const struct buffer *);

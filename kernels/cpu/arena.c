@@ -5,7 +5,9 @@
 
 #include "../host.h"
 
-#define BLOCK_BYTES ((size_t)64 << 20)
+/* Each block twice the one before: a small model takes little, a large one few blocks. */
+#define FIRST_BYTES ((size_t)2 << 20)
+#define MOST_BYTES ((size_t)64 << 20)
 
 struct arena_block {
     struct arena_block *older;
@@ -19,7 +21,9 @@ static struct arena_block *add_block(struct arena *a, size_t bytes)
     struct arena_block *b = calloc(1, sizeof *b);
     if (!b)
         return NULL;
-    b->bytes = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
+    size_t usual = a->newest ? 2 * a->newest->bytes : FIRST_BYTES;
+    usual = usual < MOST_BYTES ? usual : MOST_BYTES;
+    b->bytes = bytes > usual ? bytes : usual;
     b->memory = host_memory(b->bytes);
     if (!b->memory) {
         free(b);

@@ -77,14 +77,36 @@ static int cpu_open(struct device *device, const struct device_options *options,
 struct packing_job {
     struct packed *weight;
     const uint8_t *data;
+    size_t first, last; /* tiles */
     int threads;
 };
 
 static void pack_share(void *context, int thread)
 {
     struct packing_job *job = context;
-    size_t tiles = job->weight->tiles, n = (size_t)job->threads, i = (size_t)thread;
-    pack_tiles(job->weight, job->data, tiles * i / n, tiles * (i + 1) / n);
+    size_t tiles = job->last - job->first, n = (size_t)job->threads, i = (size_t)thread;
+    pack_tiles(job->weight, job->data, job->first + tiles * i / n, job->first + tiles * (i + 1) / n);
+}
+
+static void cpu_fill(struct buffer *b, size_t rows)
+{
+    struct cpu *cpu = b->device->state;
+    size_t end = b->filled + rows;
+    struct packing_job job = {b->memory, b->source, b->filled / TILE, end / TILE + (end % TILE != 0), cpu->threads};
+    pool_run(cpu->pool, pack_share, &job);
+}
+
+static size_t tile_bytes(enum dtype dtype, size_t columns)
+{
+    const struct packing *k = &packings[dtype];
+    return k->bits ? columns / dtype_block(dtype) * packed_super_bytes(k) : columns * TILE * dtype_block_bytes(dtype);
+}
+
+static size_t cpu_weight_bytes(enum dtype dtype, size_t rows, size_t columns, unsigned use)
+{
+    if (!(use & WEIGHT_MATMUL))
+        return dtype_bytes(dtype, rows * columns);
+    return (rows / TILE + (rows % TILE != 0)) * tile_bytes(dtype, columns);
 }
 
 static int cpu_weight(struct buffer *b, const void *data, unsigned use, struct err *err)
@@ -102,18 +124,15 @@ static int cpu_weight(struct buffer *b, const void *data, unsigned use, struct e
         b->copied = false;
         return 0;
     }
-    const struct packing *k = &packings[w->dtype];
     size_t bytes;
-    w->tile_bytes = k->bits ? b->columns / dtype_block(b->dtype) * packed_super_bytes(k)
-                            : b->columns * TILE * dtype_block_bytes(b->dtype);
+    w->tile_bytes = tile_bytes(b->dtype, b->columns);
     if (__builtin_mul_overflow(w->tiles, w->tile_bytes, &bytes) || !(w->data = arena_take(&cpu->weights, bytes))) {
         free(w);
         return err_set(err, ERR_NOMEM, "out of memory for a weight of %zu by %zu", b->rows, b->columns);
     }
-    struct packing_job job = {w, data, cpu->threads};
-    pool_run(cpu->pool, pack_share, &job);
     b->bytes += bytes;
     b->copied = true;
+    b->source = data;
     return 0;
 }
 
@@ -263,7 +282,8 @@ static void cpu_idle(struct device *device)
 }
 
 const struct backend backend_cpu = {
-    .open = cpu_open, .close = cpu_close, .alloc = host_alloc, .weight = cpu_weight, .free = cpu_free,
+    .open = cpu_open, .close = cpu_close, .alloc = host_alloc, .weight = cpu_weight,
+    .fill = cpu_fill, .fill_rows = TILE, .weight_bytes = cpu_weight_bytes, .free = cpu_free,
     .view = host_view, .read = host_read, .write = host_write, .submit = cpu_submit, .wait = host_wait,
     .idle = cpu_idle, .bandwidth = cpu_bandwidth, .int8_rate = cpu_int8_rate,
 };

@@ -4,7 +4,7 @@
 #if defined(CPU_AMX_EMULATED)
 #define LABEL "AMX int8, emulated"
 #define OPTION "avx512amx-emulated"
-#elif defined(__AMX_INT8__)
+#elif defined(CPU_AMX)
 #define LABEL "AMX int8"
 #define OPTION "avx512amx"
 #elif defined(__AVX512VNNI__)
@@ -42,7 +42,7 @@ static bool has_feature(const char *name)
 }
 #endif
 
-#if defined(__AMX_INT8__) && defined(__linux__)
+#if defined(CPU_AMX) && defined(__linux__)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -61,7 +61,7 @@ static bool has_tiles(void)
 #elif defined(__AVX512VNNI__)
 static bool has_tiles(void)
 {
-#if defined(__AMX_INT8__)
+#if defined(CPU_AMX)
     return false;
 #else
     return true; /* none are needed */

@@ -5,6 +5,9 @@
 #include "driver.h"
 
 #define COPY_PINNED ((size_t)32 << 20) /* of one list; what is more is copied from where it is */
+#define COPY_BY_KERNEL 65536           /* bytes at most */
+#define COPY_THREADS 256               /* of a group of that kernel */
+#define FEWEST 4                       /* steps that are worth a graph */
 #define BANDWIDTH_PASSES 10
 
 int cuda_error(struct cuda *c, int error, const char *what, struct err *err)
@@ -130,9 +133,9 @@ static int launch_profiled(struct cuda *c, const struct gpu_step *step, struct e
     return 0;
 }
 
-static bool through_pinned(const struct cuda_list *list, const struct gpu_step *step)
+static bool through_pinned(size_t used, const struct gpu_step *step)
 {
-    return step->kind != GPU_DISPATCH && list->used + step->operand[0].bytes <= COPY_PINNED;
+    return used + step->operand[0].bytes <= COPY_PINNED;
 }
 
 static size_t align(size_t bytes)
@@ -140,31 +143,9 @@ static size_t align(size_t bytes)
     return (bytes + 255) & ~(size_t)255;
 }
 
-/* Everything that can fail for want of something, before anything is queued: functions, page-locked
- * memory, a table of downloads. */
-static int prepare(struct cuda *c, struct cuda_list *list, const struct gpu_step *step, int n, struct err *err)
+/* Page-locked memory of that size for a list. */
+static int pin(struct cuda *c, struct cuda_list *list, size_t wanted, struct err *err)
 {
-    size_t downloads = 0;
-    list->used = 0;
-    list->downloads = 0;
-    for (int i = 0; i < n; i++) {
-        struct cuda_function *function;
-        int rc = step[i].kind == GPU_DISPATCH ? cuda_function(c, step[i].program, step[i].weight, &function, err) : 0;
-        if (rc < 0)
-            return rc;
-        downloads += step[i].kind == GPU_DOWNLOAD;
-        if (through_pinned(list, &step[i]))
-            list->used += align(step[i].operand[0].bytes);
-    }
-    if (downloads > list->capacity) {
-        struct cuda_download *more = realloc(list->download, downloads * sizeof *more);
-        if (!more)
-            return err_set(err, ERR_NOMEM, "out of memory");
-        list->download = more;
-        list->capacity = downloads;
-    }
-    size_t wanted = list->used;
-    list->used = 0;
     if (wanted <= list->pinned_bytes)
         return 0;
     wanted = wanted < 65536 ? 65536 : wanted + wanted / 2;
@@ -183,19 +164,53 @@ static int prepare(struct cuda *c, struct cuda_list *list, const struct gpu_step
     return 0;
 }
 
-static int queue_copy(struct cuda *c, struct cuda_list *list, const struct gpu_step *step, struct err *err)
+/* Everything that can fail for want of something, before anything is queued: functions, a table of copies,
+ * page-locked memory with what is copied in. */
+static int prepare(struct cuda *c, struct cuda_list *list, const struct gpu_step *step, int n, struct err *err)
+{
+    struct cuda_function *function;
+    size_t copies = 0, used = 0;
+    int rc = cuda_function(c, GPU_copy_words, 0, &function, err);
+    for (int i = 0; i < n && rc == 0; i++) {
+        rc = step[i].kind == GPU_DISPATCH ? cuda_function(c, step[i].program, step[i].weight, &function, err) : 0;
+        copies += step[i].kind != GPU_DISPATCH;
+    }
+    if (rc < 0)
+        return rc;
+    if (copies > list->capacity) {
+        struct cuda_copy *more = realloc(list->copy, copies * sizeof *more);
+        if (!more)
+            return err_set(err, ERR_NOMEM, "out of memory");
+        list->copy = more;
+        list->capacity = copies;
+    }
+    list->copies = 0;
+    for (int i = 0; i < n; i++) {
+        if (step[i].kind == GPU_DISPATCH)
+            continue;
+        size_t bytes = through_pinned(used, &step[i]) ? step[i].operand[0].bytes : 0;
+        void *host = step[i].kind == GPU_DOWNLOAD ? step[i].host : NULL;
+        list->copy[list->copies++] = (struct cuda_copy){host, used, bytes};
+        used += align(bytes);
+    }
+    rc = pin(c, list, used, err);
+    const struct cuda_copy *copy = list->copy;
+    for (int i = 0; i < n && rc == 0; i++) {
+        if (step[i].kind == GPU_UPLOAD && copy->bytes)
+            memcpy(list->pinned + copy->at, step[i].host, copy->bytes);
+        copy += step[i].kind != GPU_DISPATCH;
+    }
+    return rc;
+}
+
+static int queue_copy(struct cuda *c, const struct cuda_list *list, const struct gpu_step *step,
+                      const struct cuda_copy *copy, struct err *err)
 {
     const struct gpu_operand *operand = &step->operand[0];
     uint64_t address = operand->memory->address + operand->offset;
-    void *host = step->host;
-    if (through_pinned(list, step)) {
-        host = list->pinned + list->used;
-        if (step->kind == GPU_UPLOAD)
-            memcpy(host, step->host, operand->bytes);
-        else
-            list->download[list->downloads++] = (struct cuda_download){step->host, list->used, operand->bytes};
-        list->used += align(operand->bytes);
-    }
+    void *host = copy->bytes ? list->pinned + copy->at : step->host;
+    if (operand->bytes == 0)
+        return 0;
     int error = step->kind == GPU_UPLOAD ? c->api.copy_in(address, host, operand->bytes, c->stream)
                                          : c->api.copy_out(host, address, operand->bytes, c->stream);
     if (error == 0)
@@ -203,20 +218,63 @@ static int queue_copy(struct cuda *c, struct cuda_list *list, const struct gpu_s
     return cuda_call_failed(c, error, step->kind == GPU_UPLOAD ? "copying in" : "copying out", err);
 }
 
+const struct gpu_step *cuda_next_step(struct cuda_steps *steps, struct cuda_made *room)
+{
+    const struct gpu_step *step = steps->step++;
+    steps->n--;
+    if (step->kind == GPU_DISPATCH)
+        return step;
+    const struct cuda_copy *copy = steps->copy++;
+    struct gpu_copy_args args = {.words = (int)(copy->bytes / sizeof(uint32_t))};
+    room->pinned.address = (uint64_t)(uintptr_t)steps->pinned;
+    room->pinned.bytes = copy->at + copy->bytes;
+    struct gpu_operand host = {.memory = &room->pinned, .offset = copy->at, .bytes = copy->bytes};
+    bool in = step->kind == GPU_UPLOAD;
+    room->step = (struct gpu_step){
+        .program = GPU_copy_words, .grid = {(uint32_t)(args.words + COPY_THREADS - 1) / COPY_THREADS, 1, 1},
+        .n_operands = 2, .args_bytes = sizeof args, .overlaps = true, .op = step->op, .layer = step->layer,
+        .stage = step->stage, .operand = {in ? host : step->operand[0], in ? step->operand[0] : host},
+    };
+    memcpy(room->step.args, &args, sizeof args);
+    return &room->step;
+}
+
+/* May a kernel do the copy? */
+static bool by_kernel(const struct gpu_step *step, const struct cuda_copy *copy)
+{
+    return copy->bytes > 0 && copy->bytes <= COPY_BY_KERNEL && copy->bytes % sizeof(uint32_t) == 0 &&
+           step->operand[0].offset % sizeof(uint32_t) == 0;
+}
+
+static int queue_one(struct cuda *c, const struct cuda_list *list, const struct gpu_step *step,
+                     const struct cuda_copy *copy, bool after_dispatch, struct err *err)
+{
+    if (step->kind != GPU_DISPATCH)
+        return queue_copy(c, list, step, copy, err);
+    return c->profiling ? launch_profiled(c, step, err) : cuda_launch_step(c, step, after_dispatch, err);
+}
+
 static int queue_steps(struct cuda *c, struct cuda_list *list, const struct gpu_step *step, int n, struct err *err)
 {
+    const struct cuda_copy *copy = list->copy;
     int rc = 0;
-    for (int i = 0, end; i < n && rc == 0; i = end) {
-        end = i + 1;
-        if (step[i].kind != GPU_DISPATCH) {
-            if (step[i].operand[0].bytes)
-                rc = queue_copy(c, list, &step[i], err);
-        } else if (c->profiling) {
-            rc = launch_profiled(c, &step[i], err);
-        } else {
-            while (end < n && step[end].kind == GPU_DISPATCH)
-                end++;
-            rc = cuda_launch_run(c, &step[i], end - i, err);
+    for (int i = 0; i < n && rc == 0;) {
+        struct cuda_steps run = {.step = &step[i], .pinned = list->pinned, .copy = copy};
+        for (; i + run.n < n && !c->profiling; run.n++) {
+            const struct gpu_step *s = &run.step[run.n];
+            if (s->kind != GPU_DISPATCH && !by_kernel(s, copy))
+                break;
+            copy += s->kind != GPU_DISPATCH;
+        }
+        if (run.n >= FEWEST) {
+            rc = cuda_launch_run(c, run, err);
+            i += run.n;
+            continue;
+        }
+        copy = run.copy;
+        for (int end = i + (run.n ? run.n : 1), first = i; i < end && rc == 0; i++) {
+            rc = queue_one(c, list, &step[i], copy, i > first && step[i - 1].kind == GPU_DISPATCH, err);
+            copy += step[i].kind != GPU_DISPATCH;
         }
     }
     return rc;
@@ -228,8 +286,10 @@ static int cuda_submit(void *state, const struct gpu_step *step, int n, uint64_t
     int rc = enter(c, err);
     if (rc < 0)
         return rc;
-    struct cuda_list *list = &c->list[(c->ticket + 1) % GPU_IN_FLIGHT];
-    REQUIRE(list->ticket == 0);
+    /* The first free list: the fewer take turns, the fewer graphs differ in nothing but its address. */
+    struct cuda_list *list = c->list;
+    while (list->ticket)
+        REQUIRE(++list < c->list + GPU_IN_FLIGHT);
     rc = prepare(c, list, step, n, err);
     if (rc < 0)
         return rc;
@@ -248,12 +308,11 @@ static int cuda_submit(void *state, const struct gpu_step *step, int n, uint64_t
 /* The oldest list that is queued, NULL if none is. */
 static struct cuda_list *first_queued(struct cuda *c)
 {
-    for (uint64_t i = 1; i <= GPU_IN_FLIGHT; i++) {
-        struct cuda_list *list = &c->list[(c->ticket + i) % GPU_IN_FLIGHT];
-        if (list->ticket)
-            return list;
-    }
-    return NULL;
+    struct cuda_list *first = NULL;
+    for (struct cuda_list *list = c->list; list < c->list + GPU_IN_FLIGHT; list++)
+        if (list->ticket && (!first || list->ticket < first->ticket))
+            first = list;
+    return first;
 }
 
 /* The event is not one of those that let the thread sleep: waking takes longer than a decode step leaves
@@ -266,9 +325,10 @@ static int cuda_wait(void *state, uint64_t ticket, struct err *err)
         int error = rc == 0 ? c->api.event_wait(list->end) : 0;
         if (error != 0)
             rc = cuda_call_failed(c, error, "a step", err);
-        for (size_t i = 0; rc == 0 && i < list->downloads; i++) {
-            const struct cuda_download *d = &list->download[i];
-            memcpy(d->host, list->pinned + d->at, d->bytes);
+        for (size_t i = 0; rc == 0 && i < list->copies; i++) {
+            const struct cuda_copy *copy = &list->copy[i];
+            if (copy->host && copy->bytes)
+                memcpy(copy->host, list->pinned + copy->at, copy->bytes);
         }
     }
     return rc;

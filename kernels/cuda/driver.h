@@ -17,13 +17,13 @@ struct gpu_memory {
 struct cuda_list {
     uint64_t ticket; /* 0: free */
     struct cuda_event *end;
-    unsigned char *pinned; /* page-locked memory that copies go through */
-    size_t pinned_bytes, used;
-    struct cuda_download {
-        void *host;
-        size_t at, bytes; /* in pinned */
-    } *download;
-    size_t downloads, capacity;
+    unsigned char *pinned; /* page-locked memory that copies go through; the card sees it at this address */
+    size_t pinned_bytes;
+    struct cuda_copy { /* those that do, in the order of the list */
+        void *host;    /* of a download; NULL: of an upload, whose bytes are there */
+        size_t at, bytes; /* in pinned; none where a copy does not go through it */
+    } *copy;
+    size_t copies, capacity;
 };
 
 /* Runs of dispatches by what they do (graph.c). */
@@ -93,8 +93,22 @@ void cuda_cache_write(const struct cuda_cache_key *, const void *cubin, size_t b
 
 /* Launches one dispatch; `after_dispatch`: the stream's last work is one (driver.c). */
 int cuda_launch_step(struct cuda *, const struct gpu_step *, bool after_dispatch, struct err *);
-/* Launches consecutive dispatches, whose functions are all loaded (graph.c). */
-int cuda_launch_run(struct cuda *, const struct gpu_step *, int n, struct err *);
+
+/* Steps of a list that follow each other: dispatches, and copies that kernels do. */
+struct cuda_steps {
+    const struct gpu_step *step;
+    int n;
+    unsigned char *pinned;
+    const struct cuda_copy *copy; /* of its first copy */
+};
+/* The next of them as a dispatch: itself, or one made in *room (driver.c). */
+struct cuda_made {
+    struct gpu_step step;
+    struct gpu_memory pinned;
+};
+const struct gpu_step *cuda_next_step(struct cuda_steps *, struct cuda_made *room);
+/* Launches all of them, whose functions are loaded; as a graph where they come again (graph.c). */
+int cuda_launch_run(struct cuda *, struct cuda_steps, struct err *);
 void cuda_drop_graphs(struct cuda *);
 
 #endif

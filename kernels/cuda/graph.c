@@ -3,14 +3,14 @@
  *
  * A run is known by the hash of all that its launches depend on: kernels, grids, arguments and the
  * addresses of operands. What changes from step to step lies in buffers, so a step of the same shape has
- * the same hash. A graph holds addresses, not allocations: one whose memory was freed is only ever
- * replayed when the same addresses were given out again and asked for. */
+ * the same hash. Small copies are part of it, done by kernels: between two graphs a copy of the stream takes
+ * as long as ten kernels. Their addresses are those of the list's page-locked memory. A graph holds
+ * addresses, not allocations: one whose memory was freed is only ever replayed when the same addresses were
+ * given out again and asked for. */
 #include <string.h>
 #include <xxhash.h>
 
 #include "driver.h"
-
-#define FEWEST 4 /* dispatches that are worth a graph */
 
 struct key_head {
     uint32_t program, weight, grid[3], n_operands, args_bytes, overlaps;
@@ -42,9 +42,10 @@ static size_t put_key(const struct gpu_step *step, unsigned char *out)
     return (size_t)(at - out);
 }
 
-static bool hash_run(struct cuda *c, const struct gpu_step *step, int n, uint64_t *hash)
+static bool hash_run(struct cuda *c, struct cuda_steps steps, uint64_t *hash)
 {
-    size_t most = (size_t)n * KEY_BYTES, bytes = 0;
+    size_t most = (size_t)steps.n * KEY_BYTES, bytes = 0;
+    struct cuda_made made;
     if (most > c->key_bytes) {
         unsigned char *key = realloc(c->key, most);
         if (!key)
@@ -52,8 +53,8 @@ static bool hash_run(struct cuda *c, const struct gpu_step *step, int n, uint64_
         c->key = key;
         c->key_bytes = most;
     }
-    for (int i = 0; i < n; i++)
-        bytes += put_key(&step[i], c->key + bytes);
+    while (steps.n > 0)
+        bytes += put_key(cuda_next_step(&steps, &made), c->key + bytes);
     XXH128_hash_t h = XXH3_128bits(c->key, bytes);
     hash[0] = h.low64;
     hash[1] = h.high64;
@@ -92,23 +93,24 @@ static struct cuda_run *find(struct cuda *c, const uint64_t *hash)
     return NULL;
 }
 
-static int launch_all(struct cuda *c, const struct gpu_step *step, int n, struct err *err)
+static int launch_all(struct cuda *c, struct cuda_steps steps, struct err *err)
 {
+    struct cuda_made made;
     int rc = 0;
-    for (int i = 0; i < n && rc == 0; i++)
-        rc = cuda_launch_step(c, &step[i], i > 0, err);
+    for (bool after = false; steps.n > 0 && rc == 0; after = true)
+        rc = cuda_launch_step(c, cuda_next_step(&steps, &made), after, err);
     return rc;
 }
 
 /* The launches recorded as a graph; NULL where the driver does not, and then nothing was launched. */
-static struct cuda_executable *capture(struct cuda *c, const struct gpu_step *step, int n)
+static struct cuda_executable *capture(struct cuda *c, struct cuda_steps steps)
 {
     struct cuda_graph *graph = NULL;
     struct cuda_executable *executable = NULL;
     if (c->api.capture_begin(c->stream, CUDA_CAPTURE_THREAD_LOCAL) != 0)
         return NULL;
     c->capturing = true;
-    int rc = launch_all(c, step, n, NULL);
+    int rc = launch_all(c, steps, NULL);
     c->capturing = false;
     int error = c->api.capture_end(c->stream, &graph);
     if (rc == 0 && error == 0 && graph && c->api.graph_instantiate(&executable, graph, 0) != 0)
@@ -118,28 +120,28 @@ static struct cuda_executable *capture(struct cuda *c, const struct gpu_step *st
     return executable;
 }
 
-int cuda_launch_run(struct cuda *c, const struct gpu_step *step, int n, struct err *err)
+int cuda_launch_run(struct cuda *c, struct cuda_steps steps, struct err *err)
 {
     uint64_t hash[2];
-    if (n < FEWEST || !hash_run(c, step, n, hash))
-        return launch_all(c, step, n, err);
+    if (!hash_run(c, steps, hash))
+        return launch_all(c, steps, err);
     struct cuda_run *run = find(c, hash);
     if (!run) {
         run = oldest(c, false);
         drop(c, run);
         *run = (struct cuda_run){.hash = {hash[0], hash[1]}, .used = ++c->runs};
-        return launch_all(c, step, n, err);
+        return launch_all(c, steps, err);
     }
     run->used = ++c->runs;
     if (!run->executable && !run->refused) {
         if (c->graphs == CUDA_GRAPHS)
             drop(c, oldest(c, true));
-        run->executable = capture(c, step, n);
+        run->executable = capture(c, steps);
         run->refused = !run->executable;
         c->graphs += run->executable != NULL;
     }
     if (!run->executable)
-        return launch_all(c, step, n, err);
+        return launch_all(c, steps, err);
     int error = c->api.executable_launch(run->executable, c->stream);
     return error == 0 ? 0 : cuda_call_failed(c, error, "replaying a step", err);
 }

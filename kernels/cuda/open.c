@@ -133,7 +133,7 @@ void cuda_close(void *state)
             c->api.pinned_free(list->pinned);
         if (list->end)
             c->api.event_destroy(list->end);
-        free(list->download);
+        free(list->copy);
     }
     if (c->begin)
         c->api.event_destroy(c->begin);

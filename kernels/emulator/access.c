@@ -59,7 +59,7 @@ void emulator_access(const struct emulator_memory *m, const void *p, size_t size
         core_fail(core, "%s[%td] written, which is bound for reading", m->name, index);
     if ((slow & EMULATOR_EARLY) && !core->thread[core->current].waited)
         core_fail(core, "%s[%td] %s before DEPENDENCY_WAIT, while %s uses it", m->name, index, verb,
-                  core->dispatch->before);
+                  m->before);
     if (slow & EMULATOR_RACES)
         shadow_access(core, m, p, size, element, write);
 }

@@ -371,6 +371,14 @@ void emulator_dependency_wait(void)
     group_waits(core, EMULATOR_AT_DEPENDENCY, &core->at_dependency);
 }
 
+void emulator_dependency_launch_early(void)
+{
+    struct emulator_core *core = emulator_here;
+    if (!core->dispatch->launches_early)
+        core_fail(core, "thread %d comes to DEPENDENCY_LAUNCH_EARLY, of which the step says nothing", core->current);
+    core->thread[core->current].launched = true;
+}
+
 void emulator_dependency_launch(void)
 {
     struct emulator_core *core = emulator_here;

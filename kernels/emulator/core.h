@@ -17,7 +17,7 @@ struct emulator_dispatch {
     uint32_t grid[3];
     uint32_t first_run;     /* groups are numbered through all dispatches: those of this one begin here */
     size_t shared_limit;
-    const char *before;     /* kernel of the dispatch before it, or NULL */
+    bool launches_early;    /* as the step says */
     bool races;
     struct emulator_memory operand[EMULATOR_OPERANDS];
 };

@@ -18,12 +18,12 @@ struct emulator_list {
 
 static void run_list(struct emulator *e, struct emulator_list *list)
 {
+    e->n_before = 0; /* the first step of a list starts when all before it has ended */
     for (int i = 0; i < list->n; i++) {
         const struct gpu_step *step = &list->step[i];
         struct err err = {0};
         int rc = emulator_run_step(e, step, &list->result[i], &err);
         if (rc < 0) {
-            e->before.n_operands = 0;
             err_set(&list->err, rc, "emulator: %s%s%s", step->stage ? step->stage : "",
                     step->stage ? ": " : "", err.text);
             return;

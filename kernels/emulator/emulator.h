@@ -28,6 +28,7 @@ struct emulator_memory {
     bool shared;
     uint64_t *shadow; /* who touched it, two words for each aligned 4 bytes from `origin`; NULL: unchecked */
     char *origin;
+    const char *before; /* what may still run when the kernel begins, and uses it; or NULL */
 };
 #define EMULATOR_RACES 1u     /* it has a shadow */
 #define EMULATOR_EARLY 2u     /* not before DEPENDENCY_WAIT */
@@ -89,6 +90,7 @@ const struct emulator_memory *emulator_shared(const char *name, size_t bytes);
 
 void emulator_dependency_wait(void);
 void emulator_dependency_launch(void);
+void emulator_dependency_launch_early(void);
 
 void emulator_copy_async(void *to, const void *from, const struct emulator_memory *shared);
 void emulator_copy_commit(void);

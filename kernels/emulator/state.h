@@ -17,6 +17,8 @@ struct gpu_memory {
 
 struct emulator_list;
 
+#define EMULATOR_BEFORE 8 /* steps that may still run */
+
 struct emulator {
     struct emulator_pool *pool;
     bool unified, races;
@@ -32,8 +34,9 @@ struct emulator {
     double profile[OPERATOR_COUNT];
     /* the worker's */
     uint32_t run, seed;
-    struct gpu_step before;    /* the last dispatch, where nothing came after it; n_operands 0: none */
-    const char *before_name;
+    /* What may still run when the next step begins: the last one that did not launch early, and all after it. */
+    struct gpu_step before[EMULATOR_BEFORE];
+    int n_before;
 };
 
 /* memory.c: of struct gpu_driver */

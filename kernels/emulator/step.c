@@ -22,6 +22,33 @@ static bool overlap(const struct gpu_operand *a, const struct gpu_operand *b)
            b->offset < a->offset + a->bytes;
 }
 
+static const struct emulator_kernel *find_kernel(const struct emulator *e, const struct gpu_step *step)
+{
+    unsigned program = step->program;
+    if (program >= GPU_PROGRAM_COUNT)
+        return program - GPU_PROGRAM_COUNT < (unsigned)e->n_planted ? e->planted[program - GPU_PROGRAM_COUNT]
+                                                                    : NULL;
+    if (gpu_programs[program].typed)
+        return step->weight < GPU_WEIGHT_COUNT ? typed[step->weight][program] : NULL;
+    return emulator_plain[program];
+}
+
+/* What steps that may still run do with the memory of operand o. */
+static void bind_early(const struct emulator *e, const struct gpu_operand *o, struct emulator_memory *m)
+{
+    for (int b = 0; b < e->n_before; b++) {
+        const struct gpu_step *before = &e->before[b];
+        for (uint32_t k = 0; k < before->n_operands; k++) {
+            if (!overlap(o, &before->operand[k]))
+                continue;
+            m->before = before->kind == GPU_DISPATCH ? find_kernel(e, before)->name : "a copy";
+            m->slow_write |= EMULATOR_EARLY;
+            if (before->operand[k].written)
+                m->slow_read |= EMULATOR_EARLY;
+        }
+    }
+}
+
 /* How the threads may use operand i: the rules besides its bounds. */
 static int bind(struct emulator *e, const struct gpu_step *step, uint32_t i, struct emulator_memory *m,
                 struct err *err)
@@ -46,13 +73,7 @@ static int bind(struct emulator *e, const struct gpu_step *step, uint32_t i, str
         m->slow_read |= EMULATOR_RACES;
         m->slow_write |= EMULATOR_RACES;
     }
-    for (uint32_t k = 0; k < e->before.n_operands; k++) {
-        if (!overlap(o, &e->before.operand[k]))
-            continue;
-        m->slow_write |= EMULATOR_EARLY;
-        if (e->before.operand[k].written)
-            m->slow_read |= EMULATOR_EARLY;
-    }
+    bind_early(e, o, m);
     return 0;
 }
 
@@ -73,17 +94,6 @@ static int check_written(const struct emulator_memory *m, const char *kernel, st
             return err_set(err, ERR_DEVICE, "%s: %s is not written from byte %zu of %zu", kernel, m->name, i,
                            m->bytes);
     return 0;
-}
-
-static const struct emulator_kernel *find_kernel(const struct emulator *e, const struct gpu_step *step)
-{
-    unsigned program = step->program;
-    if (program >= GPU_PROGRAM_COUNT)
-        return program - GPU_PROGRAM_COUNT < (unsigned)e->n_planted ? e->planted[program - GPU_PROGRAM_COUNT]
-                                                                    : NULL;
-    if (gpu_programs[program].typed)
-        return step->weight < GPU_WEIGHT_COUNT ? typed[step->weight][program] : NULL;
-    return emulator_plain[program];
 }
 
 static int check_operands(struct emulator *e, const struct gpu_step *step, const char *name, struct err *err)
@@ -134,6 +144,16 @@ double emulator_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* That step may still run when the next one begins; what it waited for, only if it launches that one early. */
+static void remember(struct emulator *e, const struct gpu_step *step)
+{
+    if (!step->launches_early)
+        e->n_before = 0;
+    if (e->n_before == EMULATOR_BEFORE)
+        memmove(e->before, e->before + 1, (size_t)--e->n_before * sizeof *e->before);
+    e->before[e->n_before++] = *step;
+}
+
 static int run_dispatch(struct emulator *e, const struct gpu_step *step, struct err *err)
 {
     const struct emulator_kernel *kernel = find_kernel(e, step);
@@ -150,7 +170,7 @@ static int run_dispatch(struct emulator *e, const struct gpu_step *step, struct 
                                   .first_run = e->run,
                                   .races = e->races,
                                   .shared_limit = typed_split ? EMULATOR_SHARED : EMULATOR_METAL_SHARED,
-                                  .before = e->before_name};
+                                  .launches_early = step->launches_early};
     memcpy(d.grid, step->grid, sizeof d.grid);
     for (uint32_t i = 0; i < step->n_operands && rc == 0; i++)
         rc = bind(e, step, i, &d.operand[i], err);
@@ -170,17 +190,16 @@ static int run_dispatch(struct emulator *e, const struct gpu_step *step, struct 
         e->profile[step->op] += emulator_now() - begin;
         pthread_mutex_unlock(&e->lock);
     }
-    e->before = *step;
-    e->before_name = kernel->name;
+    remember(e, step);
     return rc;
 }
 
-/* Copies wait for what is before them, and what follows waits for them. */
+/* Copies wait for what is before them. */
 static int run_copy(struct emulator *e, const struct gpu_step *step, char **result, struct err *err)
 {
     const struct gpu_operand *o = &step->operand[0];
     char *at = o->memory->base + o->offset;
-    e->before.n_operands = 0;
+    remember(e, step);
     if (step->kind == GPU_UPLOAD) {
         memcpy(at, step->host, o->bytes);
         return 0;

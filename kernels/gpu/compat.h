@@ -38,6 +38,8 @@
  *   DEPENDENCY_WAIT()        before the first access to anything the previous kernel may write or read;
  *                            weights may be loaded before it. Every kernel has exactly one, reached by all threads
  *   DEPENDENCY_LAUNCH()      after DEPENDENCY_WAIT: the next kernel may start its prologue
+ *   DEPENDENCY_LAUNCH_EARLY()  instead of it, before DEPENDENCY_WAIT, in kernels whose steps say so
+ *                            (launches_early): the next one may start while those before this one still run
  *
  * Arithmetic
  *   k_exp k_log k_sqrt k_rsqrt k_sin k_cos k_fma k_abs k_max k_min k_rint (to nearest even) k_exp2 on float;

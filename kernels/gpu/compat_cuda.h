@@ -198,6 +198,7 @@ static inline void cuda_dependency_launch()
 
 #define DEPENDENCY_WAIT() cuda_dependency_wait()
 #define DEPENDENCY_LAUNCH() cuda_dependency_launch()
+#define DEPENDENCY_LAUNCH_EARLY() cuda_dependency_launch()
 
 /* ---- arithmetic: CUDA's own, without fast-math. Errors in ulp: exp 1, exp2 2, log 1, rsqrt 2, sin and cos 2
  * over the whole range; sqrt and division are exactly rounded ---- */

@@ -352,6 +352,7 @@ static inline uint simd_broadcast(uint v, int lane, EMULATOR_PLACE)
 
 #define DEPENDENCY_WAIT() emulator_dependency_wait()
 #define DEPENDENCY_LAUNCH() emulator_dependency_launch()
+#define DEPENDENCY_LAUNCH_EARLY() emulator_dependency_launch_early()
 
 /* ---- arithmetic ---- */
 

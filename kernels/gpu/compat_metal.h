@@ -147,6 +147,7 @@ template <typename T> static inline T simd_xor(T v, int mask)
 /* Dispatches that depend on one another are ordered by the encoder's barriers. */
 #define DEPENDENCY_WAIT() (void)0
 #define DEPENDENCY_LAUNCH() (void)0
+#define DEPENDENCY_LAUNCH_EARLY() (void)0
 
 /* ---- arithmetic: the precise functions whatever the compiler's options are ---- */
 

@@ -93,17 +93,18 @@ void encode_rope(struct plan *p, int command)
     plan_out(s, c->buffer[4], "kv");
 }
 
-/* May the kernel read cache, positions and tables before its predecessor has ended? Only if that one writes
- * none of them; what came before it has ended. */
+/* May the kernel read cache, positions and tables before its predecessors have ended? Only if none of those that
+ * may still run writes them: the last one that did not launch early, and all after it. */
 static bool may_start_early(const struct plan *p, const struct command *attention)
 {
-    if (p->n_steps == 0)
-        return false;
-    const struct gpu_step *last = &p->step[p->n_steps - 1];
-    for (int i = 1; i <= 4; i++)
-        if (step_writes_buffer(last, attention->buffer[i]))
-            return false;
-    return true;
+    for (int s = p->n_steps - 1; s >= 0; s--) {
+        for (int i = 1; i <= 4; i++)
+            if (step_writes_buffer(&p->step[s], attention->buffer[i]))
+                return false;
+        if (!p->step[s].launches_early)
+            return true;
+    }
+    return false;
 }
 
 static int choose_splits(const struct plan *p, const struct attention_args *a)

@@ -106,18 +106,41 @@ static bool too_few(const struct plan *p, int outputs, int each, int slices)
     return 8 * pieces(outputs, SIMDS / slices * each) < 7 * p->facts->cores;
 }
 
+/* Simd groups that share rows, so that there are enough groups: as long as each has `least` / 2 units. */
+static int choose_slices(const struct plan *p, const struct gpu_matvec_args *a, int each, int least)
+{
+    int slices = 1;
+    while (slices < SIMDS && a->units >= least * slices && too_few(p, a->outputs, each, slices))
+        slices *= 2;
+    return slices;
+}
+
+/* Where there are many sets a group stays, with its x, for several: as many as the GPU has room for, unless
+ * the last of their rounds would leave most of it idle. */
+static int choose_groups(const struct plan *p, int sets)
+{
+    int room = p->facts->cores * 2, rounds = pieces(sets, room);
+    return 3 * sets > 2 * rounds * room ? (sets < room ? sets : room) : pieces(sets, rounds);
+}
+
 /* Chooses the kernel and cuts the work: as many weight rows a simd group as leave enough groups, then more simd
  * groups on the same rows, as long as each has units for most of its lanes. */
 static struct shape cut(const struct plan *p, struct gpu_matvec_args *a, bool int8, bool small)
 {
     bool codes = a->flags & MATVEC_CODES, swiglu = a->flags & MATVEC_SWIGLU;
-    /* Eight rows read x half as often as four; weights that take more registers would spill. */
-    bool eight = codes || (!int8 && small && !too_few(p, a->outputs, swiglu ? 4 : 8, 1));
-    struct shape shape = choose_shape(int8, a->rows, eight ? 8 : 4);
-    int slices = 1, each = swiglu ? shape.weights / 2 : shape.weights;
     a->units = pieces(a->in, 32);
-    for (; !codes && slices < SIMDS && a->units >= 28 * slices && too_few(p, a->outputs, each, slices); slices *= 2)
-        ;
+    /* Eight rows read x half as often as four, and are more bytes under way; weights that take more registers
+     * would spill. */
+    bool eight = codes || (!int8 && small && !too_few(p, a->outputs, swiglu ? 4 : 8, 1));
+    int slices = 1;
+    if (int8 && small && a->rows == 1 && !swiglu) {
+        slices = choose_slices(p, a, 8, 48);
+        eight = !too_few(p, a->outputs, 8, slices);
+    }
+    struct shape shape = choose_shape(int8, a->rows, eight ? 8 : 4);
+    int each = swiglu ? shape.weights / 2 : shape.weights;
+    if (!eight)
+        slices = choose_slices(p, a, each, 28);
     if (!codes && !swiglu && too_few(p, a->outputs, each, slices)) {
         shape = choose_shape(int8, a->rows, 2);
         each = shape.weights;
@@ -132,8 +155,7 @@ static struct shape cut(const struct plan *p, struct gpu_matvec_args *a, bool in
     a->steps = pieces(a->units, a->step_units);
     a->stage_steps = capacity / a->step_units < a->steps ? capacity / a->step_units : a->steps;
     a->sets = pieces(a->outputs, SIMDS / slices * each);
-    /* Where there are many sets a group stays, with its x, for several. */
-    a->groups = pieces(a->sets, pieces(a->sets, p->facts->cores * 2));
+    a->groups = choose_groups(p, a->sets);
     return shape;
 }
 
@@ -160,7 +182,7 @@ static void encode_few(const struct job *j, const struct run *run)
     if (leave)
         codes = plan_scratch(p, SCRATCH_INT8_B, (size_t)j->rows * (size_t)j->total / 32 * 36);
     struct gpu_step *s = plan_dispatch(p, j->command, shape.program, &a, sizeof a, (uint32_t)a.groups, 1, 1);
-    s->overlaps = true;
+    s->overlaps = s->launches_early = true;
     plan_in(s, j->x, "x");
     plan_operand(s, a.flags & MATVEC_READY ? &x_codes : NULL, false, "x in 8 bits");
     plan_in(s, j->norm ? j->norm->buffer[1] : NULL, "norm weight");

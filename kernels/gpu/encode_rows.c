@@ -91,12 +91,12 @@ void encode_sample(struct plan *p, int command)
     const struct sample_args *a = &c->args.sample;
     struct gpu_operand peaks = plan_scratch(p, SCRATCH_PARTIAL, (size_t)a->rows * SAMPLE_SLICES * 3 * sizeof(float));
     struct gpu_step *s = plan_dispatch(p, command, GPU_sample_peaks, a, sizeof *a, SAMPLE_SLICES, (uint32_t)a->rows, 1);
-    s->overlaps = true;
+    s->overlaps = s->launches_early = true;
     plan_in(s, c->buffer[0], "logits");
     plan_in(s, c->buffer[1], "allowed");
     plan_operand(s, &peaks, true, "peaks");
     s = plan_dispatch(p, command, GPU_sample, a, sizeof *a, (uint32_t)a->rows, 1, 1);
-    s->overlaps = true;
+    s->overlaps = s->launches_early = true;
     plan_in(s, c->buffer[0], "logits");
     plan_in(s, c->buffer[1], "allowed");
     plan_in(s, c->buffer[2], "parameters");

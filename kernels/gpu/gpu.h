@@ -61,6 +61,8 @@ struct gpu_step {
     unsigned char args[GPU_MAX_ARGS]; /* the kernel's argument struct */
     bool overlaps;                 /* a driver with dependent launch may start it before its predecessor
                                     * has ended: the kernel waits (DEPENDENCY_WAIT) before it reads results */
+    bool launches_early;           /* … and that one before this one's own predecessors have
+                                    * (DEPENDENCY_LAUNCH_EARLY) */
     enum operator op;              /* for messages and profiles */
     int layer;
     const char *stage;

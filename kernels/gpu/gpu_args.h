@@ -41,6 +41,11 @@ struct gpu_swiglu_args {
 };
 ARGS_ASSERT(gpu_swiglu_args, 12);
 
+struct gpu_copy_args {
+    int words;
+};
+ARGS_ASSERT(gpu_copy_args, 4);
+
 #define SAMPLE_SLICES 32 /* of the vocabulary, whose best tokens are found side by side; a lane for each */
 
 struct gpu_bandwidth_args {

@@ -14,6 +14,7 @@
 
 #define MATVEC_THREADS 256
 #define MATVEC_SIMDS 8
+#define MATVEC_AHEAD 160 /* bytes of units that may be on their way twice */
 
 /* The largest of 8 neighbouring lanes. */
 static inline float octet_max(float v)
@@ -22,6 +23,20 @@ static inline float octet_max(float v)
     v = k_max(v, simd_xor(v, 2));
     return k_max(v, simd_xor(v, 4));
 }
+
+/* What a step reads of x where that is in 8 bits already: a lane's unit of one row. */
+struct matvec_codes {
+    int4 q[2];
+    float d;
+
+    inline void load(GLOBAL(const unsigned char) ready, int rows, int units, int row, int unit)
+    {
+        GLOBAL(const unsigned char) p = ready + ((long)row * units + unit) * 32;
+        q[0] = load_fresh(GLOBAL_CAST(const int4, p));
+        q[1] = load_fresh(GLOBAL_CAST(const int4, p + 16));
+        d = load_fresh(GLOBAL_CAST(const float, ready + (long)rows * units * 32) + row * units + unit);
+    }
+};
 
 /* x as one kernel sees it: shared memory and where it comes from. */
 struct matvec_x {
@@ -49,38 +64,52 @@ static inline float square_sum(float4 v, float sum)
     return k_fma(v.x, v.x, k_fma(v.y, v.y, k_fma(v.z, v.z, k_fma(v.w, v.w, sum))));
 }
 
-/* Stages a row's units [first, first + n), times the norm's weight; returns the thread's part of the sum of
- * squares. */
+/* One quad of a row's staged units: i counts them from the first that is there. */
 template <bool INT8>
+static inline void stage_quad(struct matvec_x s, int row, int rows_staged, int i, bool inside, float4 v)
+{
+    int unit = i / 8, quad = i % 8;
+    if (!INT8) {
+        if (inside)
+            SHARED_CAST(float4, s.stage)[(row * s.units + unit) * 8 + (quad ^ (unit & 7))] = v;
+        return;
+    }
+    float peak = octet_max(k_max(k_max(k_abs(v.x), k_abs(v.y)), k_max(k_abs(v.z), k_abs(v.w))));
+    float inverse = peak > 0 ? 127 / peak : 0.0f;
+    if (inside) {
+        SHARED_PTR(int) q = SHARED_CAST(int, s.stage) + row * s.units * 8;
+        q[(quad / 4 * s.units + unit) * 4 + quad % 4] =
+            pack4(v.x * inverse, v.y * inverse, v.z * inverse, v.w * inverse);
+        if (quad == 0)
+            s.stage[(rows_staged * 8 + row) * s.units + unit] = peak / 127;
+    }
+}
+
+/* Stages a row's units [first, first + n), times the norm's weight; returns the thread's part of the sum of
+ * squares. AHEAD quads of a thread are on their way together. */
+template <bool INT8, int AHEAD>
 static inline float stage_row(struct matvec_x s, THREAD_IDS ids, int in, int row, int rows_staged, int n, bool norm)
 {
     float squares = 0;
-    for (int base = ids.simd * 32; base < 8 * n; base += MATVEC_THREADS) {
-        int i = base + ids.lane, unit = i / 8, quad = i % 8, column = 4 * i + 32 * s.first;
-        bool inside = i < 8 * n;
-        float4 v = make_float4(0, 0, 0, 0);
-        if (inside)
-            v = load_quad(s.x + (long)row * in, column, in);
-        if (norm) {
-            squares = square_sum(v, squares);
-            float4 w = make_float4(0, 0, 0, 0);
-            if (inside)
-                w = load_quad(s.norm, column, in);
-            v = make_float4(v.x * w.x, v.y * w.y, v.z * w.z, v.w * w.w);
+    for (int base = ids.simd * 32; base < 8 * n; base += AHEAD * MATVEC_THREADS) {
+        float4 v[AHEAD], w[AHEAD];
+        UNROLL for (int k = 0; k < AHEAD; k++) {
+            int i = base + k * MATVEC_THREADS + ids.lane, column = 4 * i + 32 * s.first;
+            v[k] = w[k] = make_float4(0, 0, 0, 0);
+            if (i < 8 * n)
+                v[k] = load_quad(s.x + (long)row * in, column, in);
+            if (i < 8 * n && norm)
+                w[k] = load_quad(s.norm, column, in);
         }
-        if (!INT8) {
-            if (inside)
-                SHARED_CAST(float4, s.stage)[(row * s.units + unit) * 8 + (quad ^ (unit & 7))] = v;
-            continue;
-        }
-        float peak = octet_max(k_max(k_max(k_abs(v.x), k_abs(v.y)), k_max(k_abs(v.z), k_abs(v.w))));
-        float inverse = peak > 0 ? 127 / peak : 0.0f;
-        if (inside) {
-            SHARED_PTR(int) q = SHARED_CAST(int, s.stage) + row * s.units * 8;
-            q[(quad / 4 * s.units + unit) * 4 + quad % 4] =
-                pack4(v.x * inverse, v.y * inverse, v.z * inverse, v.w * inverse);
-            if (quad == 0)
-                s.stage[(rows_staged * 8 + row) * s.units + unit] = peak / 127;
+        UNROLL for (int k = 0; k < AHEAD; k++) {
+            int i = base + k * MATVEC_THREADS + ids.lane;
+            if (base + k * MATVEC_THREADS >= 8 * n)
+                break;
+            if (norm) {
+                squares = square_sum(v[k], squares);
+                v[k] = make_float4(v[k].x * w[k].x, v[k].y * w[k].y, v[k].z * w[k].z, v[k].w * w[k].w);
+            }
+            stage_quad<INT8>(s, row, rows_staged, i, i < 8 * n, v[k]);
         }
     }
     return squares;
@@ -103,21 +132,22 @@ static inline struct x_floats read_floats(struct matvec_x s, int row, int unit, 
     return out;
 }
 
-/* The same as 8-bit quants, from shared memory or as an earlier kernel left them. */
-static inline struct x_codes read_codes(struct matvec_x s, int rows, int rows_staged, int units, int row, int unit,
-                                        int h, bool ready)
+/* The same as 8-bit quants. */
+static inline struct matvec_codes read_codes(struct matvec_x s, int rows_staged, int row, int unit)
 {
-    int4 q;
+    struct matvec_codes c;
+    unit -= s.first;
+    c.q[0] = SHARED_CAST(int4, s.stage)[row * s.units * 2 + unit];
+    c.q[1] = SHARED_CAST(int4, s.stage)[row * s.units * 2 + s.units + unit];
+    c.d = s.stage[(rows_staged * 8 + row) * s.units + unit];
+    return c;
+}
+
+static inline struct x_codes half_of_codes(struct matvec_codes c, int h)
+{
+    int4 q = h ? c.q[1] : c.q[0];
     struct x_codes out;
-    if (ready) {
-        row = row < rows ? row : rows - 1;
-        q = load_fresh(GLOBAL_CAST(const int4, s.ready + ((long)row * units + unit) * 32 + 16 * h));
-        out.d = load_fresh(GLOBAL_CAST(const float, s.ready + (long)rows * units * 32) + row * units + unit);
-    } else {
-        unit -= s.first;
-        q = SHARED_CAST(int4, s.stage)[row * s.units * 2 + h * s.units + unit];
-        out.d = s.stage[(rows_staged * 8 + row) * s.units + unit];
-    }
+    out.d = c.d;
     out.q[0] = q.x;
     out.q[1] = q.y;
     out.q[2] = q.z;
@@ -189,35 +219,46 @@ template <int R, int ROWS> struct matvec_sums {
                 v[r][m] = 0;
     }
 
-    template <bool INT8, typename READER>
-    inline void add(struct matvec_units<READER, R> u, struct matvec_x s, struct gpu_matvec_args a, int unit)
+    template <typename READER>
+    inline void add_floats(struct matvec_units<READER, R> u, struct matvec_x s, int unit)
     {
         UNROLL for (int h = 0; h < 2; h++) {
             UNROLL for (int m = 0; m < ROWS; m++) {
-                if (INT8) {
-                    struct x_codes x = read_codes(s, a.rows, ROWS, a.units, m, unit, h, (a.flags & MATVEC_READY) != 0);
-                    UNROLL for (int r = 0; r < R; r++)
-                        v[r][m] = weights_dot(u.w[r].expand(h), x, v[r][m]);
-                } else {
-                    struct x_floats x = read_floats(s, m, unit, h);
-                    UNROLL for (int r = 0; r < R; r++)
-                        v[r][m] = weights_dot(u.w[r].expand(h), x, v[r][m]);
-                }
+                struct x_floats x = read_floats(s, m, unit, h);
+                UNROLL for (int r = 0; r < R; r++)
+                    v[r][m] = weights_dot(u.w[r].expand(h), x, v[r][m]);
             }
         }
     }
 
-    /* Lane r * ROWS + m gets the sum of its value over all lanes. */
+    template <typename READER> inline void add_codes(struct matvec_units<READER, R> u, struct matvec_codes c, int m)
+    {
+        UNROLL for (int h = 0; h < 2; h++) {
+            struct x_codes x = half_of_codes(c, h);
+            UNROLL for (int r = 0; r < R; r++)
+                v[r][m] = weights_dot(u.w[r].expand(h), x, v[r][m]);
+        }
+    }
+
+    /* Lane r * ROWS + m gets the sum of its value over all lanes: with each exchange a lane gives half of the
+     * values away, and then there is one. */
     inline float spread(int lane) const
     {
-        float mine = 0;
+        const int n = R * ROWS;
+        float t[R * ROWS];
         UNROLL for (int r = 0; r < R; r++)
-            UNROLL for (int m = 0; m < ROWS; m++) {
-                float sum = simd_sum(v[r][m]);
-                if (lane == r * ROWS + m)
-                    mine = sum;
-            }
-        return mine;
+            UNROLL for (int m = 0; m < ROWS; m++)
+                t[r * ROWS + m] = v[r][m];
+        UNROLL for (int apart = n / 2; apart > 0; apart /= 2)
+            UNROLL for (int i = 0; i < n / 2; i++)
+                if (i < apart) {
+                    bool upper = (lane & apart) != 0;
+                    float kept = upper ? t[i + apart] : t[i], given = upper ? t[i] : t[i + apart];
+                    t[i] = kept + simd_xor(given, apart);
+                }
+        UNROLL for (int mask = n; mask < 32; mask *= 2)
+            t[0] += simd_xor(t[0], mask);
+        return t[0];
     }
 };
 
@@ -235,16 +276,23 @@ struct matvec_result {
     GLOBAL(float) y;
     GLOBAL(unsigned char) codes;
 
+    /* What is added to a result, loaded long before it is there. */
+    inline float addend(struct gpu_matvec_args a, int row, int output) const
+    {
+        float v = 0;
+        if (row >= a.rows || output >= a.outputs)
+            return v;
+        if (a.flags & MATVEC_BIAS)
+            v = bias[a.y_first + output];
+        if (a.flags & MATVEC_ADD)
+            v += load_fresh(add + ((long)row * a.y_stride + a.y_first + output));
+        return v;
+    }
+
     inline void write(struct gpu_matvec_args a, int row, int output, float v)
     {
-        if (row >= a.rows || output >= a.outputs)
-            return;
-        long at = (long)row * a.y_stride + a.y_first + output;
-        if (a.flags & MATVEC_BIAS)
-            v += bias[a.y_first + output];
-        if (a.flags & MATVEC_ADD)
-            v += load_fresh(add + at);
-        y[at] = v;
+        if (row < a.rows && output < a.outputs)
+            y[(long)row * a.y_stride + a.y_first + output] = v;
     }
 
     /* Lane l has output `first` + l of a row. */
@@ -271,7 +319,7 @@ template <int ROWS> static inline float matvec_factor(struct gpu_matvec_args a, 
 /* Ends a set: lane r * ROWS + m has its simd group's sum v of weight row r and row m of x. */
 template <int ROWS, int R>
 static inline void matvec_finish(struct gpu_matvec_args a, THREAD_IDS ids, struct matvec_result result, int set,
-                                 float v, float factor, SHARED_PTR(float) part)
+                                 float v, float factor, float addend, SHARED_PTR(float) part)
 {
     bool swiglu = (a.flags & MATVEC_SWIGLU) != 0;
     int slice = ids.simd & (a.slices - 1), of = ids.simd / a.slices, each = swiglu ? R / 2 : R;
@@ -290,7 +338,7 @@ static inline void matvec_finish(struct gpu_matvec_args a, THREAD_IDS ids, struc
         v = silu(v) * simd_xor(v, R / 2 * ROWS);
     bool mine = slice == 0 && r < each;
     if ((a.flags & MATVEC_FLOATS) && mine)
-        result.write(a, m, first + of * each + r, v);
+        result.write(a, m, first + of * each + r, v + addend);
     if (a.flags & MATVEC_CODES) {
         if (mine)
             part[m * 32 + of * each + r] = v;
@@ -307,10 +355,14 @@ static inline void matvec(struct gpu_matvec_args a, THREAD_IDS ids, int groups, 
                           struct matvec_place<R> place, struct matvec_result result, SHARED_PTR(float) sums,
                           SHARED_PTR(float) parts)
 {
-    const bool ahead = R * sizeof(weight_reader) <= 160; /* registers for the units of the step after, too */
+    const bool ahead = R * sizeof(weight_reader) <= MATVEC_AHEAD; /* registers for the units of the step after, too */
     struct matvec_units<weight_reader, R> now, next;
     struct matvec_sums<R, ROWS> sum;
+    const bool x_ahead = INT8 && ROWS == 1 && R <= 4; /* and for those of x */
+    const int staged = ROWS == 1 && !INT8 && R == 4 ? 5 : 2; /* quads of x of a thread, on their way together */
+    struct matvec_codes x_now, x_next;
     bool swiglu = (a.flags & MATVEC_SWIGLU) != 0, norm = (a.flags & MATVEC_NORM) != 0;
+    bool ready = INT8 && (a.flags & MATVEC_READY) != 0;
     int slice = ids.simd & (a.slices - 1), of = ids.simd / a.slices, each = swiglu ? R / 2 : R;
     int per_set = MATVEC_SIMDS / a.slices * each;
     x.units = INT8 ? MATVEC_CODE_STAGE / (9 * ROWS) : MATVEC_FLOAT_STAGE / (32 * ROWS);
@@ -319,23 +371,29 @@ static inline void matvec(struct gpu_matvec_args a, THREAD_IDS ids, int groups, 
     int unit = matvec_unit(a, 0, slice, ids.lane);
     if (unit >= 0)
         now.load(rows, unit);
+    DEPENDENCY_LAUNCH_EARLY();
     DEPENDENCY_WAIT();
+    if (x_ahead && ready && unit >= 0)
+        x_now.load(x.ready, a.rows, a.units, 0, unit);
     float squares[ROWS], factor = 1;
     UNROLL for (int m = 0; m < ROWS; m++)
         squares[m] = 0;
     int parity = 0;
     for (int set = ids.group.x; set < a.sets; set += groups, parity ^= 1) {
         sum.clear();
+        float addend = 0;
+        if (!swiglu && slice == 0 && ids.lane < R * ROWS)
+            addend = result.addend(a, ids.lane % ROWS, set * per_set + of * each + ids.lane / ROWS);
         for (int step = 0; step < a.steps; step++) {
             bool first = set == ids.group.x;
-            if (!(a.flags & MATVEC_READY) && step % a.stage_steps == 0 && (first || a.stage_steps < a.steps)) {
+            if (!ready && step % a.stage_steps == 0 && (first || a.stage_steps < a.steps)) {
                 x.first = step * a.step_units;
                 int n = a.stage_steps * a.step_units;
                 n = n < a.units - x.first ? n : a.units - x.first;
                 if (step > 0 || !first)
                     group_barrier();
                 UNROLL for (int m = 0; m < ROWS; m++) {
-                    float part = stage_row<INT8>(x, ids, a.in, m < a.rows ? m : a.rows - 1, ROWS, n, norm);
+                    float part = stage_row<INT8, staged>(x, ids, a.in, m < a.rows ? m : a.rows - 1, ROWS, n, norm);
                     if (first)
                         squares[m] += part;
                 }
@@ -348,8 +406,6 @@ static inline void matvec(struct gpu_matvec_args a, THREAD_IDS ids, int groups, 
                 }
                 group_barrier();
             }
-            if (first && step == 0)
-                DEPENDENCY_LAUNCH();
             int later = step + 1 < a.steps ? step + 1 : 0, later_set = later ? set : set + groups, later_unit = -1;
             if (later_set < a.sets) {
                 if (!later)
@@ -358,8 +414,23 @@ static inline void matvec(struct gpu_matvec_args a, THREAD_IDS ids, int groups, 
             }
             if (ahead && later_unit >= 0)
                 next.load(rows, later_unit);
-            if (unit >= 0)
-                sum.template add<INT8, weight_reader>(now, x, a, unit);
+            if (x_ahead && ready && later_unit >= 0)
+                x_next.load(x.ready, a.rows, a.units, 0, later_unit);
+            if (unit >= 0 && !INT8)
+                sum.add_floats(now, x, unit);
+            if (unit >= 0 && INT8) {
+                UNROLL for (int m = 0; m < ROWS; m++) {
+                    struct matvec_codes c;
+                    if (!ready)
+                        c = read_codes(x, ROWS, m, unit);
+                    else if (x_ahead)
+                        c = x_now;
+                    else
+                        c.load(x.ready, a.rows, a.units, m < a.rows ? m : a.rows - 1, unit);
+                    sum.add_codes(now, c, m);
+                }
+            }
+            x_now = x_next;
             if (!ahead && later_unit >= 0)
                 now.load(rows, later_unit);
             if (ahead)
@@ -368,7 +439,7 @@ static inline void matvec(struct gpu_matvec_args a, THREAD_IDS ids, int groups, 
         }
         if (set == ids.group.x && norm)
             factor = matvec_factor<ROWS>(a, sums, ids.lane % ROWS);
-        matvec_finish<ROWS, R>(a, ids, result, set, sum.spread(ids.lane), factor,
+        matvec_finish<ROWS, R>(a, ids, result, set, sum.spread(ids.lane), factor, addend,
                                parts + parity * MATVEC_SIMDS * R * ROWS);
     }
 }
@@ -390,14 +461,14 @@ static inline void matvec(struct gpu_matvec_args a, THREAD_IDS ids, int groups, 
         matvec<int8, n_rows, n_weights>(args, ids, args.groups, from, place, to, sums, parts);                \
     }
 
-MATVEC(matvec_f32_1_2, false, 1, 2)
-MATVEC(matvec_f32_1_4, false, 1, 4)
+MATVEC_KERNEL(TYPED_KERNEL_PAIRED, matvec_f32_1_2, false, 1, 2)
+MATVEC_KERNEL(TYPED_KERNEL_PAIRED, matvec_f32_1_4, false, 1, 4)
 MATVEC_KERNEL(TYPED_KERNEL_PAIRED, matvec_f32_1_8, false, 1, 8)
 MATVEC(matvec_f32_2_4, false, 2, 4)
 MATVEC(matvec_f32_4_4, false, 4, 4)
-MATVEC(matvec_int8_1_2, true, 1, 2)
-MATVEC(matvec_int8_1_4, true, 1, 4)
-MATVEC(matvec_int8_1_8, true, 1, 8)
+MATVEC_KERNEL(TYPED_KERNEL_PAIRED, matvec_int8_1_2, true, 1, 2)
+MATVEC_KERNEL(TYPED_KERNEL_PAIRED, matvec_int8_1_4, true, 1, 4)
+MATVEC_KERNEL(TYPED_KERNEL_PAIRED, matvec_int8_1_8, true, 1, 8)
 MATVEC(matvec_int8_2_4, true, 2, 4)
 MATVEC(matvec_int8_2_8, true, 2, 8)
 MATVEC(matvec_int8_4_4, true, 4, 4)

@@ -46,6 +46,17 @@ KERNEL(gather, 256, gather_args, BUF(0, const float, x), BUF(1, const int, index
         y[(long)row * width + i] = load_fresh(x + (long)load_fresh(index + row) * width + i);
 }
 
+/* Words from or to memory of the host that the GPU sees. */
+KERNEL(copy_words, 256, gpu_copy_args, BUF(0, const uint, from), BUF(1, uint, to))
+{
+    KERNEL_IDS;
+    int i = ids.group.x * ROWS_THREADS + ids.thread;
+    DEPENDENCY_WAIT();
+    DEPENDENCY_LAUNCH();
+    if (i < args.words)
+        to[i] = load_fresh(from + i);
+}
+
 /* Pairs may build on each other: a thread does the same place of every block, in order. */
 KERNEL(kv_copy, 256, kv_copy_args, BUF(0, const int, pair), BUF(1, half_t, kv))
 {

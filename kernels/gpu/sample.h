@@ -11,6 +11,7 @@
 #include "gpu_args.h"
 
 #define SAMPLE_THREADS 1024
+#define PEAKS_SIMDS 8 /* of a group that looks for the best */
 #define SAMPLE_SIMDS SAMPLE_SLICES /* a simd group of the walk for each */
 #define SAMPLE_LEVELS 7
 #define SAMPLE_CANDIDATES 1024
@@ -110,21 +111,21 @@ struct sample_peak {
     int at;          /* its lowest id; -1: nothing is allowed */
 };
 
-/* Of the lane's ids first, first + 1 … 3, and every 128 after them. */
-static inline struct sample_peak sample_scan(struct sample_job job, int first, int end)
+/* Of the lane's ids first, first + 1 … 3, and every `step` after them. */
+static inline struct sample_peak sample_scan(struct sample_job job, int first, int end, int step)
 {
     struct sample_peak p = {0, 0, -1};
-    for (; first < end; first += 128 * SAMPLE_AHEAD) {
+    for (; first < end; first += step * SAMPLE_AHEAD) {
         struct sample_quad quad[SAMPLE_AHEAD];
         UNROLL for (int n = 0; n < SAMPLE_AHEAD; n++)
-            quad[n] = sample_load(job, first + 128 * n < end ? first + 128 * n : job.vocab);
+            quad[n] = sample_load(job, first + step * n < end ? first + step * n : job.vocab);
         UNROLL for (int n = 0; n < SAMPLE_AHEAD; n++)
             UNROLL for (int i = 0; i < 4; i++) {
                 float v = quad[n].v[i];
                 bool there = quad[n].there >> i & 1u;
                 if (there && (p.at < 0 || v > p.best)) {
                     p.best = v;
-                    p.at = first + 128 * n + i;
+                    p.at = first + step * n + i;
                 }
                 if (there && !(k_abs(v) <= 3.4028234e38f))
                     p.bad = 1;
@@ -457,22 +458,35 @@ static inline int sample_filtered(struct sample_job job, THREAD_IDS ids, struct 
     return sample_walk(job, ids, cut, row.min_p, uniform);
 }
 
-/* The best of a 32nd of the vocabulary, one simd group: the whole of it would take a single multiprocessor
- * longer than many a layer. */
-KERNEL(sample_peaks, 32, sample_args, BUF(0, const float, logits), BUF(1, const int, allowed), BUF(2, float, peaks))
+/* The best of a slice of the vocabulary: the whole of it would take a single multiprocessor longer than many a
+ * layer. */
+KERNEL(sample_peaks, 256, sample_args, BUF(0, const float, logits), BUF(1, const int, allowed), BUF(2, float, peaks))
 {
     KERNEL_IDS;
+    SHARED(float, part, 3 * PEAKS_SIMDS);
     int slice = ids.group.x, row = ids.group.y;
     struct sample_job job;
     job.logits = logits + (long)row * args.vocab;
     job.allowed = allowed;
     job.vocab = args.vocab;
     job.aligned = args.vocab % 4 == 0;
+    DEPENDENCY_LAUNCH_EARLY();
     DEPENDENCY_WAIT();
-    DEPENDENCY_LAUNCH();
-    struct sample_peak p = sample_scan(job, slice * sample_span(args.vocab) + ids.lane * 4, sample_end(job, slice));
+    int first = slice * sample_span(args.vocab) + (ids.simd * 32 + ids.lane) * 4;
+    struct sample_peak p = sample_scan(job, first, sample_end(job, slice), PEAKS_SIMDS * 128);
     p = sample_best_of_lanes(p);
-    if (ids.lane < 3)
+    if (ids.lane == 0) {
+        part[ids.simd] = p.best;
+        part[PEAKS_SIMDS + ids.simd] = (float)p.at;
+        part[2 * PEAKS_SIMDS + ids.simd] = p.bad;
+    }
+    group_barrier();
+    int simd = ids.lane % PEAKS_SIMDS;
+    p.best = part[simd];
+    p.at = (int)part[PEAKS_SIMDS + simd];
+    p.bad = part[2 * PEAKS_SIMDS + simd];
+    p = sample_best_of_lanes(p);
+    if (ids.thread < 3)
         peaks[((long)row * SAMPLE_SIMDS + slice) * 3 + ids.lane] =
             ids.lane == 0 ? p.best : ids.lane == 1 ? (float)p.at : p.bad;
 }
@@ -486,8 +500,8 @@ KERNEL(sample, 1024, sample_args, BUF(0, const float, logits), BUF(1, const int,
     SHARED(float, value, SAMPLE_CANDIDATES);
     SHARED(float, weight, SAMPLE_CANDIDATES);
     SHARED(int, id, SAMPLE_CANDIDATES);
+    DEPENDENCY_LAUNCH_EARLY();
     DEPENDENCY_WAIT();
-    DEPENDENCY_LAUNCH();
     GLOBAL(const int) p = parameters + ids.group.x * SAMPLE_ROW_INTS;
     struct sample_row row = {bits_float((uint)load_fresh(p)), bits_float((uint)load_fresh(p + 1)),
                              bits_float((uint)load_fresh(p + 2)), load_fresh(p + 3), (uint)load_fresh(p + 4),

@@ -1,6 +1,6 @@
 /* A stand-in for libcuda and NVRTC: memory is the host's, kernels add the first int of their arguments to
- * the first int of their first operand, and nothing runs before somebody waits for it, as on a real card.
- * Any call can be made to fail. */
+ * the first int of their first operand (copy_words copies), and nothing runs before somebody waits for it,
+ * as on a real card. Any call can be made to fail. */
 #ifndef HEARTH_FAKE_CUDA_H
 #define HEARTH_FAKE_CUDA_H
 

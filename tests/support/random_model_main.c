@@ -14,7 +14,7 @@
 #include "tiny_model.h"
 #include "tiny_vocab.h"
 
-enum { MAX_TENSORS = 512, ALIGNMENT = 32, CHUNK_BLOCKS = 1 << 16, THREADS_MAX = 64 };
+enum { MAX_TENSORS = 512, ALIGNMENT = 32, CHUNK_BLOCKS = 1 << 14, BLOCK_ROOM = 256, THREADS_MAX = 64 };
 
 /* Sizes of the Qwen 2.5 family. */
 static const struct shape {
@@ -60,24 +60,46 @@ static uint16_t half_bits(float value)
     return half;
 }
 
+/* What is random in a block of a quantised type, and where its scales stand: of weights that are then `spread`
+ * times the scale, for uniform bits. */
+struct block_form {
+    float spread;
+    size_t scale;
+    float minimum; /* of Q4_K: its second scale, in units of the first, centres the weights */
+};
+
+static bool block_form(enum dtype dtype, struct block_form *f)
+{
+    switch (dtype) {
+    case DTYPE_Q8_0: *f = (struct block_form){73.6f, 0, 0}; return true;
+    case DTYPE_Q5_0: *f = (struct block_form){9.2f, 0, 0}; return true;
+    case DTYPE_Q4_0: *f = (struct block_form){4.6f, 0, 0}; return true;
+    case DTYPE_Q4_K: *f = (struct block_form){257, 0, 7.5f}; return true;
+    case DTYPE_Q6_K: *f = (struct block_form){1367, 208, 0}; return true;
+    default: return false;
+    }
+}
+
 /* `n` blocks of weights of spread 1/sqrt(columns), so that activations keep their size. */
 static void fill_blocks(const struct tensor *t, uint64_t counter, size_t n, unsigned char *out)
 {
     float spread = 1 / sqrtf((float)t->columns);
-    switch (t->dtype) {
-    case DTYPE_Q8_0:
-    case DTYPE_Q4_0: {
+    struct block_form form;
+    if (block_form(t->dtype, &form)) {
         size_t bytes = dtype_block_bytes(t->dtype);
-        uint16_t scale = half_bits(spread / (t->dtype == DTYPE_Q8_0 ? 73.6f : 4.6f)); /* uniform integers */
+        uint16_t scale = half_bits(spread / form.spread), minimum = half_bits(spread / form.spread * form.minimum);
         for (size_t b = 0; b < n; b++, out += bytes) {
-            memcpy(out, &scale, sizeof scale);
-            for (size_t i = sizeof scale; i < bytes; i += sizeof(uint64_t)) {
+            for (size_t i = 0; i < bytes; i += sizeof(uint64_t)) { /* a few bytes more, into what comes next */
                 uint64_t bits = random_bits(counter++);
                 memcpy(out + i, &bits, sizeof bits);
             }
+            memcpy(out + form.scale, &scale, sizeof scale);
+            if (minimum)
+                memcpy(out + form.scale + sizeof scale, &minimum, sizeof minimum);
         }
-        break;
+        return;
     }
+    switch (t->dtype) {
     case DTYPE_F16: {
         uint16_t exponent = half_bits(spread / 1.5f) & 0x7c00; /* one exponent, any sign and mantissa */
         for (size_t i = 0; i < n; i++) {
@@ -113,7 +135,7 @@ static bool write_at(int fd, const unsigned char *bytes, size_t n, uint64_t offs
 static void *write_tensors(void *argument)
 {
     struct writer *w = argument;
-    unsigned char *chunk = malloc((size_t)CHUNK_BLOCKS * 64);
+    unsigned char *chunk = malloc((size_t)CHUNK_BLOCKS * BLOCK_ROOM);
     REQUIRE(chunk);
     for (int i = 0; i < w->n && !w->failure; i++) {
         const struct tensor *t = &w->tensor[i];
@@ -124,7 +146,7 @@ static void *write_tensors(void *argument)
             if (first >= blocks || w->failure)
                 break;
             size_t n = blocks - first < CHUNK_BLOCKS ? blocks - first : CHUNK_BLOCKS;
-            fill_blocks(t, ((uint64_t)i << 40) + first * 4, n, chunk);
+            fill_blocks(t, ((uint64_t)i << 40) + first * 32, n, chunk);
             if (!write_at(w->fd, chunk, n * bytes, w->data + t->offset + first * bytes))
                 w->failure = errno ? errno : EIO;
         }
@@ -151,15 +173,41 @@ static void add(struct writer *w, int layer, const char *name, int columns, int 
     }
 }
 
-static void add_tensors(struct writer *w, const struct shape *s, enum dtype type)
+/* Which types a file has: one, or the mixture that is named after most of its blocks. */
+struct mixture {
+    const char *name;
+    enum dtype most, more; /* more: of the head, and of V and down in half of the layers */
+};
+static const struct mixture mixtures[] = {
+    {"Q8_0", DTYPE_Q8_0, DTYPE_Q8_0}, {"Q5_0", DTYPE_Q5_0, DTYPE_Q5_0}, {"Q4_0", DTYPE_Q4_0, DTYPE_Q4_0},
+    {"F16", DTYPE_F16, DTYPE_F16}, {"Q4_K_M", DTYPE_Q4_K, DTYPE_Q6_K},
+};
+
+/* Rows that are no whole superblocks have a type of blocks of 32. */
+static enum dtype fitting(enum dtype type, int columns)
 {
+    if (columns % (int)dtype_block(type) == 0)
+        return type;
+    return type == DTYPE_Q6_K ? DTYPE_Q8_0 : DTYPE_Q5_0;
+}
+
+static bool has_more(const struct shape *s, int layer)
+{
+    int eighth = s->layers / 8;
+    return layer < eighth || layer >= 7 * s->layers / 8 || (layer - eighth) % 3 == 2;
+}
+
+static void add_tensors(struct writer *w, const struct shape *s, const struct mixture *m)
+{
+    enum dtype type = fitting(m->most, s->width), head = fitting(m->more, s->width);
     int q = s->heads * s->head_dim, kv = s->kv_heads * s->head_dim;
-    add(w, -1, "token_embd.weight", s->width, s->vocab, type, 0, 0);
+    add(w, -1, "token_embd.weight", s->width, s->vocab, s->tied ? head : type, 0, 0);
     for (int l = 0; l < s->layers; l++) {
+        enum dtype v = has_more(s, l) ? head : type, down = fitting(has_more(s, l) ? m->more : m->most, s->ff);
         add(w, l, "attn_norm.weight", s->width, 1, DTYPE_F32, 1, 0.1f);
         add(w, l, "attn_q.weight", s->width, q, type, 0, 0);
         add(w, l, "attn_k.weight", s->width, kv, type, 0, 0);
-        add(w, l, "attn_v.weight", s->width, kv, type, 0, 0);
+        add(w, l, "attn_v.weight", s->width, kv, v, 0, 0);
         add(w, l, "attn_q.bias", q, 1, DTYPE_F32, 0, 0.1f);
         add(w, l, "attn_k.bias", kv, 1, DTYPE_F32, 0, 0.1f);
         add(w, l, "attn_v.bias", kv, 1, DTYPE_F32, 0, 0.1f);
@@ -167,11 +215,11 @@ static void add_tensors(struct writer *w, const struct shape *s, enum dtype type
         add(w, l, "ffn_norm.weight", s->width, 1, DTYPE_F32, 1, 0.1f);
         add(w, l, "ffn_gate.weight", s->width, s->ff, type, 0, 0);
         add(w, l, "ffn_up.weight", s->width, s->ff, type, 0, 0);
-        add(w, l, "ffn_down.weight", s->ff, s->width, type, 0, 0);
+        add(w, l, "ffn_down.weight", s->ff, s->width, down, 0, 0);
     }
     add(w, -1, "output_norm.weight", s->width, 1, DTYPE_F32, 1, 0.1f);
     if (!s->tied)
-        add(w, -1, "output.weight", s->width, s->vocab, type, 0, 0);
+        add(w, -1, "output.weight", s->width, s->vocab, head, 0, 0);
 }
 
 static void put_head(struct gguf_writer *out, const struct writer *w, const struct shape *s)
@@ -237,25 +285,21 @@ int main(int argc, char **argv)
         {"shape", required_argument, NULL, 's'}, {"type", required_argument, NULL, 't'}, {0}};
     static struct writer w;
     const struct shape *shape = &shapes[0];
-    const char *type_name = "Q8_0";
-    int c, type = -1;
+    const struct mixture *mixture = &mixtures[0], *end = mixtures + sizeof mixtures / sizeof *mixtures;
+    int c;
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (c == 's')
             for (shape = shapes; shape < shapes + 3 && strcmp(shape->name, optarg) != 0; shape++) {}
         else if (c == 't')
-            type_name = optarg;
+            for (mixture = mixtures; mixture < end && strcmp(mixture->name, optarg) != 0; mixture++) {}
         else
             return 2;
     }
-    static const enum dtype types[] = {DTYPE_Q8_0, DTYPE_Q4_0, DTYPE_F16};
-    for (int i = 0; i < 3; i++)
-        if (strcmp(dtype_name(types[i]), type_name) == 0)
-            type = (int)types[i];
-    if (optind != argc - 1 || shape == shapes + 3 || type < 0) {
-        fprintf(stderr, "usage: random-model OUT [--shape 0.5b|1.5b|7b] [--type Q8_0|Q4_0|F16]\n");
+    if (optind != argc - 1 || shape == shapes + 3 || mixture == end) {
+        fprintf(stderr, "usage: random-model OUT [--shape 0.5b|1.5b|7b] [--type Q8_0|Q5_0|Q4_0|F16|Q4_K_M]\n");
         return 2;
     }
-    add_tensors(&w, shape, (enum dtype)type);
+    add_tensors(&w, shape, mixture);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     int threads = cores < 1 ? 1 : cores > THREADS_MAX ? THREADS_MAX : (int)cores;
     int failure = write_file(&w, shape, argv[optind], threads);

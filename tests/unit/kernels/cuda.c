@@ -145,7 +145,8 @@ Test(cuda, a_run_that_comes_again_is_replayed)
         cr_assert_eq(fake_cuda.graphs, i >= 1);
         cr_assert_eq(fake_cuda.replays, i);
     }
-    cr_assert_eq(fake_cuda.launches, 2 * KERNELS);
+    cr_assert_eq(fake_cuda.launches, 2 * STEPS, "the copies too are kernels");
+    cr_assert_eq(fake_cuda_calls("cuMemcpyHtoDAsync_v2") + fake_cuda_calls("cuMemcpyDtoHAsync_v2"), 0);
     cr_assert_eq(run_list(m, 0, 4, NULL), 4 * KERNELS); /* other arguments: another run */
     struct gpu_memory *other = memory(64);
     cr_assert_eq(run_list(other, 0, 3, NULL), 3 * KERNELS);
@@ -160,14 +161,14 @@ Test(cuda, kernels_overlap_only_what_is_a_kernel)
     open_card();
     struct gpu_memory *m = memory(64);
     run_list(m, 0, 1, NULL);
-    cr_assert_eq(fake_cuda.dependent, KERNELS - 1);
+    cr_assert_eq(fake_cuda.dependent, STEPS - 1);
     driver->free(state, m);
     close_card();
     fake_cuda.version = 12020;
     open_card();
     m = memory(64);
     run_list(m, 0, 1, NULL);
-    cr_assert_eq(fake_cuda.dependent, KERNELS - 1);
+    cr_assert_eq(fake_cuda.dependent, STEPS - 1);
     driver->free(state, m);
     close_card();
 }
@@ -209,7 +210,7 @@ Test(cuda, a_failed_recording_is_launched)
     open_card();
     struct gpu_memory *m = memory(64);
     fake_cuda.fail = "cuLaunchKernelEx";
-    fake_cuda.fail_at = KERNELS + 2;
+    fake_cuda.fail_at = STEPS + 2;
     fake_cuda.fail_code = 1;
     for (int again = 0; again < 4; again++)
         cr_assert_eq(run_list(m, 5, 2, NULL), 5 + 2 * KERNELS);

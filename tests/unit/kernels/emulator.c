@@ -191,7 +191,31 @@ static const struct {
     {BREAK_NO_WAIT, {"ends without DEPENDENCY_WAIT"}},
     {BREAK_WAIT_TWICE, {"comes to DEPENDENCY_WAIT twice"}},
     {BREAK_LAUNCH_FIRST, {"DEPENDENCY_LAUNCH before DEPENDENCY_WAIT"}},
+    {BREAK_LAUNCH_EARLY, {"DEPENDENCY_LAUNCH_EARLY, of which the step says nothing"}},
 };
+
+/* Behind a step that launches early the one before it may still run, and so may a copy. */
+Test(emulator, early_reads_look_at_all_that_may_still_run)
+{
+    enum { N = 128 };
+    struct gpu_memory *x = memory(N), *y = memory(N), *z = memory(N);
+    for (int early = 0; early < 2; early++) {
+        float in[N] = {0};
+        struct gpu_step step[] = {dispatch(PLANTED_ADD, 2, N, 0, x, y, N * 4, N * 4),
+                                  dispatch(PLANTED_ADD, 2, N, 0, x, z, N * 4, N * 4),
+                                  dispatch(PLANTED_BREAK, 2, N, BREAK_READ_EARLY, y, z, N * 4, N * 4)};
+        struct gpu_step upload[] = {copy(GPU_UPLOAD, y, sizeof in, in), step[1], step[2]};
+        struct err err = {0};
+        step[1].launches_early = upload[1].launches_early = early;
+        cr_expect_eq(run(step, 3, &err), early ? ERR_DEVICE : 0, "%s", err.text);
+        cr_expect(!early || strstr(err.text, "before DEPENDENCY_WAIT, while add uses it"), "%s", err.text);
+        cr_expect_eq(run(upload, 3, &err), early ? ERR_DEVICE : 0, "%s", err.text);
+        cr_expect(!early || strstr(err.text, "before DEPENDENCY_WAIT, while a copy uses it"), "%s", err.text);
+    }
+    driver->free(state, x);
+    driver->free(state, y);
+    driver->free(state, z);
+}
 
 /* Twice, with a good list between: a violation is the end of its list alone. */
 Test(emulator, violations_are_reported_and_survived)

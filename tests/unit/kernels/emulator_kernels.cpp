@@ -135,6 +135,8 @@ KERNEL(breaker, 64, planted_args, BUF(0, const float, x), BUF(1, float, y))
         y[i] = 0;
     if (breaks == BREAK_LAUNCH_FIRST)
         DEPENDENCY_LAUNCH();
+    if (breaks == BREAK_LAUNCH_EARLY)
+        DEPENDENCY_LAUNCH_EARLY();
     if (breaks == BREAK_NO_WAIT)
         return;
     DEPENDENCY_WAIT();
