@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "../engine/log.h"
+#include "text.h"
 
 #define ON(command) (1u << COMMAND_##command)
 
@@ -113,7 +114,8 @@ static int parse_value(const struct option_info *info, const char *text, struct 
     const char *end = NULL;
     char *number_end = NULL;
     switch (info->type) {
-    case OPTION_TYPE_TEXT: return 0;
+    case OPTION_TYPE_TEXT:
+    case OPTION_TYPE_LIST: return 0;
     case OPTION_TYPE_CHOICE:
         return is_choice(info->range, text)
                    ? 0
@@ -149,7 +151,8 @@ int option_set(struct options *o, enum option_id id, const char *text, enum opti
         return status;
     if (origin < o->value[id].origin)
         return 0;
-    value.text = strdup(text);
+    bool more = infos[id].type == OPTION_TYPE_LIST && origin == FROM_FLAG && o->value[id].origin == FROM_FLAG;
+    value.text = more ? text_from("%s,%s", o->value[id].text, text) : strdup(text);
     if (!value.text)
         return err_set(e, ERR_NOMEM, "%s: no memory", where);
     value.line = o->value[id].line;

@@ -31,7 +31,7 @@ enum option_id {
 };
 
 enum option_type { OPTION_TYPE_FLAG, OPTION_TYPE_TEXT, OPTION_TYPE_INTEGER, OPTION_TYPE_SIZE,
-                   OPTION_TYPE_NUMBER, OPTION_TYPE_CHOICE };
+                   OPTION_TYPE_NUMBER, OPTION_TYPE_CHOICE, OPTION_TYPE_LIST }; /* LIST: TEXT with commas; flags add up */
 enum option_origin { FROM_NOWHERE, FROM_DEFAULT, FROM_FILE, FROM_ENVIRONMENT, FROM_FLAG };
 
 struct option_info {

@@ -1,4 +1,5 @@
 /* hearth serve: options into server_options. */
+#include <ctype.h>
 #include <string.h>
 
 #include "../engine/log.h"
@@ -75,6 +76,39 @@ static int read_warm(const char *list, char ***out, struct err *e)
     return status;
 }
 
+/* --memory: bytes, or with % a share. */
+static int read_memory(const struct options *o, struct engine_options *out, struct err *e)
+{
+    static const char units[] = "KMGT";
+    const char *text = option_text(o, OPTION_MEMORY);
+    char *end = NULL;
+    double value = text ? strtod(text, &end) : 0, factor = 1;
+    if (!text)
+        return 0;
+    const char *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+    bool share = *end == '%';
+    for (const char *at = units; unit && at <= unit; at++)
+        factor *= 1024;
+    if (end == text || !(value > 0) || end[unit || share] || (share ? value > 100 : value * factor > 1e18))
+        return err_set(e, ERR_INVALID, "memory: '%s' is neither bytes (K, M, G and T may follow) nor 1%% to 100%%",
+                       text);
+    if (share)
+        out->memory_share = value / 100;
+    else
+        out->memory = (uint64_t)(value * factor);
+    return 0;
+}
+
+static int list_models(const struct session_model *models, size_t n, struct shelf_model **out, struct err *e)
+{
+    *out = calloc(n, sizeof **out);
+    if (!*out)
+        return err_set(e, ERR_NOMEM, "no memory for %zu models", n);
+    for (size_t i = 0; i < n; i++)
+        (*out)[i] = (struct shelf_model){models[i].name, models[i].path, session_catalogue_defaults(models[i].known)};
+    return 0;
+}
+
 int command_serve(const struct options *o)
 {
     struct err e;
@@ -82,6 +116,9 @@ int command_serve(const struct options *o)
         .host = option_text(o, OPTION_HOST),
         .port = (int)option_integer(o, OPTION_PORT),
         .cors_origin = option_text(o, OPTION_CORS),
+        .store = option_text(o, OPTION_STORE),
+        .store_bytes = (uint64_t)option_integer(o, OPTION_STORE_SIZE),
+        .store_days = (int)option_integer(o, OPTION_STORE_DAYS),
         .max_connections = (int)option_integer(o, OPTION_MAX_CONNECTIONS),
         .max_body = (size_t)option_integer(o, OPTION_MAX_BODY),
         .drain_seconds = option_number(o, OPTION_DRAIN_SECONDS, 0),
@@ -93,27 +130,33 @@ int command_serve(const struct options *o)
     server.select_backend = backend && strcmp(backend, "select") == 0;
     session_engine_options(o, &server.engine);
 
-    char *path = NULL, *key = NULL, **warm = NULL;
-    const struct catalogue_model *known = NULL;
+    char *key = NULL, **warm = NULL;
+    struct session_model *models = NULL;
+    struct shelf_model *served = NULL;
+    size_t n = 0;
     int status = read_key(o, &key, &e);
+    if (status == 0)
+        status = read_memory(o, &server.engine, &e);
     if (status == 0)
         status = read_warm(option_text(o, OPTION_WARM), &warm, &e);
     if (status == 0)
-        status = session_model_path(o, &path, &known, &e);
+        status = session_models(o, &models, &n, &e);
+    if (status == 0)
+        status = list_models(models, n, &served, &e);
     if (status == 0) {
-        const char *name = option_text(o, OPTION_NAME);
         server.api_key = key;
-        server.model_path = path;
-        server.model.name = name ? name : known ? known->name : NULL;
+        server.models = served;
+        server.n_models = n;
+        server.model_idle_seconds = option_number(o, OPTION_MODEL_IDLE, 0);
         server.model.context = (int)option_integer(o, OPTION_CTX);
         server.model.warm = (const char *const *)warm;
-        server.catalogue = session_catalogue_defaults(known);
         if (o->file)
             log_info("configuration from %s", o->file);
         status = server_run(&server, &e);
     }
     free_texts(warm);
-    free(path);
+    free(served);
+    session_models_free(models, n);
     free(key);
     return status < 0 ? text_fail(&e) : 0;
 }

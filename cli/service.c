@@ -43,6 +43,12 @@ static int manage(const char *const *argv, enum process_output output, struct er
                             : err_set(e, ERR_IO, "%s %s ended with status %d", argv[0], argv[1], exit_status);
 }
 
+/* hearth.socket beside hearth.service. */
+static char *socket_path(const char *path)
+{
+    return text_from("%.*ssocket", (int)(strlen(path) - strlen("service")), path);
+}
+
 static char *definition_path(void)
 {
     const char *home = text_environment("HOME"), *xdg = text_environment("XDG_CONFIG_HOME");
@@ -93,30 +99,41 @@ static int verify(const char *path, struct err *e)
     return 0;
 }
 
-/* Verifies the definition in a folder of its own, then puts it in place. */
-static int place(const char *path, const char *text, struct err *e)
+/* What is written for a service: text for a file, or none. */
+struct definition {
+    const char *path;
+    char *text;
+};
+
+/* Verifies definitions in a folder of their own, then puts them in place. The first is verified, and what it
+ * refers to with it. */
+static int place(const struct definition *d, int n, struct err *e)
 {
-    char folder[] = "/tmp/hearth-service-XXXXXX";
+    char folder[] = "/tmp/hearth-service-XXXXXX", *trial[2] = {NULL};
     if (!mkdtemp(folder))
         return err_set(e, ERR_IO, "cannot make a folder in /tmp: %s", strerror(errno));
-    char *trial = text_from("%s/%s", folder, text_base_name(path));
-    char *parent = text_from("%.*s", (int)(text_base_name(path) - path) - 1, path);
-    int status = trial && parent ? write_file(trial, text, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+    char *parent = text_from("%.*s", (int)(text_base_name(d->path) - d->path) - 1, d->path);
+    int status = parent ? 0 : err_set(e, ERR_NOMEM, "no memory for a path");
+    for (int i = 0; i < n && status == 0; i++) {
+        trial[i] = text_from("%s/%s", folder, text_base_name(d[i].path));
+        status = trial[i] ? write_file(trial[i], d[i].text, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+    }
     if (status == 0)
-        status = verify(trial, e);
+        status = verify(trial[0], e);
     if (status == 0)
         status = text_make_directories(parent, e);
-    if (status == 0)
-        status = write_file(path, text, e);
-    if (trial)
-        unlink(trial);
+    for (int i = 0; i < n && status == 0; i++)
+        status = write_file(d[i].path, d[i].text, e);
+    for (int i = 0; i < n && trial[i]; i++) {
+        unlink(trial[i]);
+        free(trial[i]);
+    }
     rmdir(folder);
-    free(trial);
     free(parent);
     return status;
 }
 
-static int start(const char *path, struct err *e)
+static int start(const char *path, bool sockets, struct err *e)
 {
     char domain[32];
     snprintf(domain, sizeof domain, "gui/%ld", (long)getuid());
@@ -133,16 +150,27 @@ static int start(const char *path, struct err *e)
     const char *reload[] = {"systemctl", "--user", "daemon-reload", NULL};
     const char *enable[] = {"systemctl", "--user", "enable", "hearth.service", NULL};
     const char *restart[] = {"systemctl", "--user", "restart", "hearth.service", NULL};
+    const char *stop[] = {"systemctl", "--user", "stop", "hearth.service", NULL}; /* it may have the port itself */
+    const char *enable_sockets[] = {"systemctl", "--user", "enable", "hearth.socket", NULL};
+    const char *restart_sockets[] = {"systemctl", "--user", "restart", "hearth.socket", NULL};
     int status = manage(reload, PROCESS_SHOW, e);
     if (status == 0)
         status = manage(enable, PROCESS_SHOW, e);
+    if (status == 0 && sockets)
+        status = manage(enable_sockets, PROCESS_SHOW, e);
+    if (status == 0 && sockets)
+        status = manage(stop, PROCESS_SHOW, e);
+    if (status == 0 && sockets)
+        status = manage(restart_sockets, PROCESS_SHOW, e);
     return status < 0 ? status : manage(restart, PROCESS_SHOW, e);
 }
 
-static int define(const struct options *o, const char *model, char **text, struct err *e)
+/* `text`: of the service; `sockets`: of hearth.socket, NULL for none. */
+static int define(const struct options *o, const char *model, char **text, char **sockets, struct err *e)
 {
     char program[PATH_MAX];
     char **arguments = NULL;
+    struct service_sockets listen = service_sockets(option_text(o, OPTION_HOST), (int)option_integer(o, OPTION_PORT));
     int stop_seconds = (int)option_number(o, OPTION_DRAIN_SECONDS, 30) + 15;
     const char *problem = service_path_problem(model, text_environment("HOME"), MACOS);
     if (problem)
@@ -155,11 +183,13 @@ static int define(const struct options *o, const char *model, char **text, struc
     if (MACOS) {
         const char *home = text_environment("HOME");
         char *log = text_from("%s/Library/Logs/hearth.log", home ? home : "");
-        status = log ? service_launchd_agent(arguments, stop_seconds, log, text, e)
+        status = log ? service_launchd_agent(arguments, stop_seconds, &listen, log, text, e)
                      : err_set(e, ERR_NOMEM, "no memory for a path");
         free(log);
     } else {
-        status = service_systemd_unit(arguments, stop_seconds, text, e);
+        status = service_systemd_unit(arguments, stop_seconds, &listen, text, e);
+        if (status == 0 && listen.n)
+            status = service_systemd_socket(&listen, sockets, e);
     }
     service_arguments_free(arguments);
     return status;
@@ -167,16 +197,16 @@ static int define(const struct options *o, const char *model, char **text, struc
 
 static int install(const struct options *o, const char *path, struct err *e)
 {
-    char *model = NULL, *text = NULL;
-    int status = session_model_path(o, &model, NULL, e);
+    char *model = NULL, *text = NULL, *sockets = NULL, *beside = socket_path(path);
+    int status = beside ? session_model_path(o, &model, NULL, e) : err_set(e, ERR_NOMEM, "no memory for a path");
     if (status == 0)
-        status = define(o, model, &text, e);
+        status = define(o, model, &text, &sockets, e);
     if (status == 0)
         status = check_manager(e);
     if (status == 0)
-        status = place(path, text, e);
+        status = place((struct definition[]){{path, text}, {beside, sockets}}, sockets ? 2 : 1, e);
     if (status == 0)
-        status = start(path, e);
+        status = start(path, sockets != NULL, e);
     if (status == 0)
         printf(
             "%s written and started. It answers on port %lld once the model is loaded.\n%s\n", path,
@@ -186,7 +216,24 @@ static int install(const struct options *o, const char *path, struct err *e)
                 : "Log: journalctl --user -u hearth. It starts when you log in; to have it run without that: "
                   "loginctl enable-linger");
     free(text);
+    free(sockets);
+    free(beside);
     free(model);
+    return status;
+}
+
+/* The sockets go before the service: they would start it again. */
+static int remove_sockets(const char *path, struct err *e)
+{
+    const char *disable[] = {"systemctl", "--user", "disable", "--now", "hearth.socket", NULL};
+    char *beside = socket_path(path);
+    int status = beside ? 0 : err_set(e, ERR_NOMEM, "no memory for a path");
+    if (status == 0 && !MACOS && access(beside, F_OK) == 0) {
+        status = manage(disable, PROCESS_SHOW, e);
+        if (status == 0 && unlink(beside) != 0)
+            status = err_set(e, ERR_IO, "cannot remove %s: %s", beside, strerror(errno));
+    }
+    free(beside);
     return status;
 }
 
@@ -195,6 +242,8 @@ static int uninstall(const char *path, struct err *e)
     if (access(path, F_OK) != 0)
         return err_set(e, ERR_NOT_FOUND, "%s does not exist: no service is installed", path);
     int status = check_manager(e);
+    if (status == 0)
+        status = remove_sockets(path, e);
     if (status < 0)
         return status;
     char target[64];

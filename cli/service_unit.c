@@ -1,6 +1,7 @@
 /* Units and agents as text. */
 #include "service_unit.h"
 
+#include <arpa/inet.h>
 #include <limits.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,7 +56,7 @@ int service_arguments(const struct options *o, const char *program, const char *
     for (int i = 0; list && i < OPTION_COUNT; i++) {
         if (!is_passed_on(o, i))
             continue;
-        bool is_path = i == OPTION_CONFIG || i == OPTION_CACHE || i == OPTION_CACHE_DIR ||
+        bool is_path = i == OPTION_CONFIG || i == OPTION_CACHE || i == OPTION_CACHE_DIR || i == OPTION_STORE ||
                        i == OPTION_API_KEY_FILE;
         char *value = is_path            ? absolute(option_text(o, i))
                       : i == OPTION_WARM ? absolute_list(option_text(o, i))
@@ -113,7 +114,45 @@ static int check_lines(char *const *arguments, struct err *e)
     return 0;
 }
 
-int service_systemd_unit(char *const *arguments, int stop_seconds, char **out, struct err *e)
+static bool is_address(int family, const char *text)
+{
+    unsigned char bytes[16];
+    return inet_pton(family, text, bytes) == 1;
+}
+
+struct service_sockets service_sockets(const char *host, int port)
+{
+    struct service_sockets s = {.port = port};
+    if (port == 0)
+        return s;
+    if (!host || !*host)
+        return (struct service_sockets){.address = {"127.0.0.1", "::1"}, .n = 2, .port = port};
+    if (!is_address(AF_INET, host) && !is_address(AF_INET6, host))
+        return s;
+    s.n = 1;
+    snprintf(s.address[0], sizeof s.address[0], "%s", host);
+    return s;
+}
+
+int service_systemd_socket(const struct service_sockets *s, char **out, struct err *e)
+{
+    size_t size;
+    FILE *unit = open_memstream(out, &size);
+    if (!unit)
+        return err_set(e, ERR_NOMEM, "no memory for the service's definition");
+    fputs("# Written by `hearth service install`; `hearth service uninstall` removes it. systemd holds the sockets: a\n"
+          "# restart refuses no connection, and who ended by idle-exit is started by the next request.\n"
+          "[Unit]\nDescription=Sockets of hearth\n\n[Socket]\n",
+          unit);
+    for (int i = 0; i < s->n; i++)
+        fprintf(unit, is_address(AF_INET6, s->address[i]) ? "ListenStream=[%s]:%d\n" : "ListenStream=%s:%d\n",
+                s->address[i], s->port);
+    fputs("BindIPv6Only=ipv6-only\nBacklog=4096\n\n[Install]\nWantedBy=sockets.target\n", unit);
+    return finish(unit, out, e);
+}
+
+int service_systemd_unit(char *const *arguments, int stop_seconds, const struct service_sockets *sockets,
+                         char **out, struct err *e)
 {
     static const char *const replacement[] = {"\\\\", "\\\"", "%%", "$$"};
     size_t size;
@@ -125,8 +164,10 @@ int service_systemd_unit(char *const *arguments, int stop_seconds, char **out, s
         return err_set(e, ERR_NOMEM, "no memory for the service's definition");
     fputs("# Written by `hearth service install`; `hearth service uninstall` removes it.\n"
           "[Unit]\nDescription=hearth, language models over an OpenAI-compatible API\n"
-          "StartLimitIntervalSec=300\nStartLimitBurst=5\n\n[Service]\nType=exec\nExecStart=",
+          "StartLimitIntervalSec=300\nStartLimitBurst=5\n",
           unit);
+    fprintf(unit, "%s\n[Service]\nType=exec\nExecStart=",
+            sockets->n ? "Requires=hearth.socket\nAfter=hearth.socket\n" : "");
     for (int i = 0; arguments[i]; i++) {
         fputs(i ? " \"" : "\"", unit);
         write_escaped(unit, arguments[i], "\\\"%$", replacement);
@@ -141,8 +182,20 @@ int service_systemd_unit(char *const *arguments, int stop_seconds, char **out, s
     return finish(unit, out, e);
 }
 
-int service_launchd_agent(char *const *arguments, int stop_seconds, const char *log, char **out,
-                          struct err *e)
+static void write_launchd_sockets(const struct service_sockets *s, FILE *agent)
+{
+    fputs("    <key>Sockets</key>\n    <dict>\n        <key>Listeners</key>\n        <array>\n", agent);
+    for (int i = 0; i < s->n; i++)
+        fprintf(agent,
+                "            <dict>\n                <key>SockNodeName</key>\n                <string>%s</string>\n"
+                "                <key>SockServiceName</key>\n                <string>%d</string>\n"
+                "                <key>SockFamily</key>\n                <string>IPv%d</string>\n            </dict>\n",
+                s->address[i], s->port, is_address(AF_INET6, s->address[i]) ? 6 : 4);
+    fputs("        </array>\n    </dict>\n", agent);
+}
+
+int service_launchd_agent(char *const *arguments, int stop_seconds, const struct service_sockets *sockets,
+                          const char *log, char **out, struct err *e)
 {
     static const char *const replacement[] = {"&amp;", "&lt;", "&gt;"};
     size_t size;
@@ -164,7 +217,10 @@ int service_launchd_agent(char *const *arguments, int stop_seconds, const char *
         write_escaped(agent, *arguments, "&<>", replacement);
         fputs("</string>\n", agent);
     }
-    fputs("    </array>\n    <key>RunAtLoad</key>\n    <true/>\n"
+    fputs("    </array>\n", agent);
+    if (sockets->n)
+        write_launchd_sockets(sockets, agent);
+    fputs("    <key>RunAtLoad</key>\n    <true/>\n"
           "    <key>KeepAlive</key>\n    <dict>\n        <key>SuccessfulExit</key>\n        <false/>\n    "
           "</dict>\n"
           "    <!-- Anything else is throttled, Background down to the efficiency cores. -->\n"

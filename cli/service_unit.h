@@ -13,10 +13,22 @@ int service_arguments(const struct options *, const char *program, const char *m
                       struct err *) WARN_UNUSED;
 void service_arguments_free(char **);
 
-/* A systemd unit for `systemctl --user`; a launchd agent that logs to `log`. The caller's. */
-int service_systemd_unit(char *const *arguments, int stop_seconds, char **out, struct err *) WARN_UNUSED;
-int service_launchd_agent(char *const *arguments, int stop_seconds, const char *log, char **out,
-                          struct err *) WARN_UNUSED;
+/* Where the system listens for the service, so that a restart refuses nobody. */
+struct service_sockets {
+    char address[2][46]; /* of IPv4 or IPv6 */
+    int n, port;         /* n 0: the service listens itself */
+};
+/* `host`: as of --host, "" for the machine's own two; names, which may stand for several addresses, and a port that
+ * is to be chosen are left to the service. */
+struct service_sockets service_sockets(const char *host, int port);
+
+/* A systemd unit for `systemctl --user`, and hearth.socket for it where there are sockets; a launchd agent that logs
+ * to `log`. The caller's. */
+int service_systemd_unit(char *const *arguments, int stop_seconds, const struct service_sockets *, char **out,
+                         struct err *) WARN_UNUSED;
+int service_systemd_socket(const struct service_sockets *, char **out, struct err *) WARN_UNUSED;
+int service_launchd_agent(char *const *arguments, int stop_seconds, const struct service_sockets *, const char *log,
+                          char **out, struct err *) WARN_UNUSED;
 
 /* Why a service may not be able to read a model there, in one sentence; NULL: nothing known against it. */
 const char *service_path_problem(const char *path, const char *home, bool macos);

@@ -1,10 +1,16 @@
 /* From options to a loaded model. */
 #include "session.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cache.h"
 #include "fetch.h"
+#include "text.h"
 
 int session_cache(const struct options *o, char **directory, struct err *e)
 {
@@ -24,13 +30,29 @@ int session_fetch(const struct options *o, const struct catalogue_model *model, 
     return status;
 }
 
-int session_model_path(const struct options *o, char **path, const struct catalogue_model **model,
-                       struct err *e)
+/* The next of a list with commas, without blanks around it; the caller's. *at moves behind it. A file whose own name
+ * has commas stands alone. */
+static char *next_argument(const char **at)
 {
-    const char *argument = option_text(o, OPTION_MODEL);
-    if (!argument)
-        return err_set(e, ERR_INVALID,
-                       "no model given: -m MODEL, a GGUF file or a name that `hearth models list` shows");
+    size_t length = access(*at, F_OK) == 0 ? strlen(*at) : strcspn(*at, ",");
+    const char *first = *at, *last = first + length;
+    *at = last + (*last == ',');
+    while (first < last && *first == ' ')
+        first++;
+    while (last > first && last[-1] == ' ')
+        last--;
+    return strndup(first, (size_t)(last - first));
+}
+
+static int no_model(struct err *e)
+{
+    return err_set(e, ERR_INVALID,
+                   "no model given: -m MODEL, a GGUF file or a name that `hearth models list` shows");
+}
+
+static int resolve(const struct options *o, const char *argument, char **path, const struct catalogue_model **model,
+                   struct err *e)
+{
     char *directory;
     int status = session_cache(o, &directory, e);
     if (status < 0)
@@ -41,6 +63,127 @@ int session_model_path(const struct options *o, char **path, const struct catalo
     if (status == ERR_NOT_FOUND && known && option_flag(o, OPTION_PULL))
         status = session_fetch(o, known, path, e);
     return status;
+}
+
+int session_model_path(const struct options *o, char **path, const struct catalogue_model **model,
+                       struct err *e)
+{
+    const char *list = option_text(o, OPTION_MODEL);
+    if (!list)
+        return no_model(e);
+    char *argument = next_argument(&list);
+    int status = argument ? resolve(o, argument, path, model, e) : err_set(e, ERR_NOMEM, "no memory for a name");
+    free(argument);
+    return status;
+}
+
+/* ---- several ---- */
+
+struct models {
+    struct session_model *list;
+    size_t n;
+};
+
+/* Takes the path. The name: the catalogue's, else of the file, without what tells its type and its part. */
+static int add_model(struct models *m, char *path, const struct catalogue_model *known, struct err *e)
+{
+    struct session_model *grown = path ? realloc(m->list, (m->n + 1) * sizeof *grown) : NULL;
+    if (!grown) {
+        free(path);
+        return err_set(e, ERR_NOMEM, "no memory for the list of models");
+    }
+    m->list = grown;
+    const char *base = text_base_name(path);
+    size_t length = strlen(base), part = strlen("-00001-of-00001");
+    if (length > 5 && strcasecmp(base + length - 5, ".gguf") == 0)
+        length -= 5;
+    if (length > part && strncmp(base + length - part, "-00001-of-", 10) == 0)
+        length -= part;
+    char *name = known ? strdup(known->name) : strndup(base, length);
+    m->list[m->n++] = (struct session_model){name, path, known};
+    return name ? 0 : err_set(e, ERR_NOMEM, "no memory for a name");
+}
+
+/* A model's file in a folder: of several parts the first, and none that belongs to another model. */
+static int is_model_file(const struct dirent *entry)
+{
+    const char *name = entry->d_name, *of = strstr(name, "-of-");
+    size_t length = strlen(name);
+    if (length <= 5 || strcasecmp(name + length - 5, ".gguf") != 0 || *name == '.' || strncmp(name, "mmproj", 6) == 0)
+        return 0;
+    return !of || of - name < 6 || strncmp(of - 6, "-00001", 6) == 0 || strspn(of - 5, "0123456789") != 5;
+}
+
+static int add_folder(struct models *m, const char *folder, struct err *e)
+{
+    struct dirent **entries;
+    int n = scandir(folder, &entries, is_model_file, alphasort), status = 0;
+    if (n < 0)
+        return err_set(e, ERR_IO, "%s: %s", folder, strerror(errno));
+    for (int i = 0; i < n; i++) {
+        char *path = status == 0 ? text_from("%s/%s", folder, entries[i]->d_name) : NULL;
+        if (status == 0)
+            status = add_model(m, path, path ? catalogue_find_file(path) : NULL, e);
+        free(entries[i]);
+    }
+    free(entries);
+    return status < 0 || n > 0 ? status : err_set(e, ERR_NOT_FOUND, "%s: no GGUF files are there", folder);
+}
+
+static int check_names(const struct models *m, struct err *e)
+{
+    for (size_t i = 0; i < m->n; i++)
+        for (size_t k = 0; k < i; k++)
+            if (strcmp(m->list[i].name, m->list[k].name) == 0)
+                return err_set(e, ERR_INVALID, "%s and %s would both be served as %s", m->list[k].path,
+                               m->list[i].path, m->list[i].name);
+    return 0;
+}
+
+int session_models(const struct options *o, struct session_model **out, size_t *n, struct err *e)
+{
+    const char *list = option_text(o, OPTION_MODEL), *name = option_text(o, OPTION_NAME);
+    struct models m = {0};
+    bool folder = false;
+    int status = list && *list ? 0 : no_model(e);
+    while (status == 0 && *list) {
+        struct stat about;
+        const struct catalogue_model *known = NULL;
+        char *argument = next_argument(&list), *path = NULL;
+        bool here = argument && stat(argument, &about) == 0 && S_ISDIR(about.st_mode);
+        folder |= here;
+        if (!argument)
+            status = err_set(e, ERR_NOMEM, "no memory for a name");
+        else
+            status = here ? add_folder(&m, argument, e) : resolve(o, argument, &path, &known, e);
+        if (status == 0 && !here)
+            status = add_model(&m, path, known, e);
+        free(argument);
+    }
+    if (status == 0 && m.n > 1 && name)
+        status = err_set(e, ERR_INVALID, "name: there are %zu models, which have their own", m.n);
+    if (status == 0)
+        status = check_names(&m, e);
+    if (status == 0 && m.n == 1 && (name || !(folder || m.list[0].known))) {
+        free(m.list[0].name);
+        m.list[0].name = name ? strdup(name) : NULL;
+    }
+    if (status < 0) {
+        session_models_free(m.list, m.n);
+        return status;
+    }
+    *out = m.list;
+    *n = m.n;
+    return 0;
+}
+
+void session_models_free(struct session_model *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(list[i].name);
+        free(list[i].path);
+    }
+    free(list);
 }
 
 void session_engine_options(const struct options *o, struct engine_options *out)

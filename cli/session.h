@@ -7,8 +7,19 @@
 #include "catalogue.h"
 #include "options.h"
 
-/* The model file that --model names, fetched first with --pull. *path is the caller's; *model (which
- * may be NULL) the catalogue's entry, or NULL. */
+/* One of several models. */
+struct session_model {
+    char *name;                          /* NULL: as the file says */
+    char *path;
+    const struct catalogue_model *known; /* NULL: not of the catalogue */
+};
+/* All that --model names: files, catalogue names (fetched first with --pull), folders of files. *out is the caller's,
+ * for session_models_free. */
+int session_models(const struct options *, struct session_model **out, size_t *n, struct err *) WARN_UNUSED;
+void session_models_free(struct session_model *, size_t n);
+
+/* The model file that --model names, the first of several, fetched first with --pull. *path is the caller's; *model
+ * (which may be NULL) the catalogue's entry, or NULL. */
 int session_model_path(const struct options *, char **path, const struct catalogue_model **model,
                        struct err *) WARN_UNUSED;
 /* Fetches, or finds, a catalogue model. *path is the caller's. */

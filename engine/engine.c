@@ -1,4 +1,4 @@
-/* The runtime: opening and closing, loading models, and the way of requests to the worker. */
+/* The runtime: opening and closing, and the way of requests to the worker. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,6 +89,11 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
     rc = worker_create(&e->worker, &worker, err);
     if (rc) goto fail;
     log_device(e->worker, worker.device.name);
+    rc = engine_choose_budget(e, err);
+    if (rc) {
+        engine_close(e);
+        return rc;
+    }
     e->options.cache_directory = NULL;
     e->options.device = e->options.isa = e->options.activations = e->options.kv_type = NULL;
     *out = e;
@@ -118,90 +123,6 @@ void engine_close(struct engine *e)
         model_free(m);
     }
     free(e);
-}
-
-/* ---- models ---- */
-
-struct loading {
-    struct model *model;
-    struct runner_options options;
-};
-
-static int load_runner(void *argument, struct device *device, struct err *err)
-{
-    struct loading *l = argument;
-    int rc = runner_create(&l->model->runner, device, &l->options, err);
-    if (rc) return rc;
-    int vocab = runner_facts(l->model->runner)->hyper->vocab;
-    if (tokenizer_size(l->model->tokenizer) > (size_t)vocab) {
-        runner_destroy(l->model->runner);
-        l->model->runner = NULL;
-        return err_set(err, ERR_FORMAT, "tokenizer.ggml.tokens has %zu entries, but the model only %d",
-                       tokenizer_size(l->model->tokenizer), vocab);
-    }
-    worker_add_runner(l->model->engine->worker, l->model->runner);
-    return 0;
-}
-
-int engine_load(struct engine *e, const char *path, const struct model_options *options, struct model **out,
-                struct err *err)
-{
-    *out = NULL;
-    int context = options ? options->context : 0;
-    if (context < 0 || context > CONTEXT_MAX) return err_set(err, ERR_INVALID, "context must be positive");
-    double began = clock_seconds();
-    struct model *m = calloc(1, sizeof *m);
-    if (!m) return err_set(err, ERR_NOMEM, "out of memory for a model");
-    m->engine = e;
-    bool *real = NULL;
-    int32_t *end_ids = NULL;
-    int n_end_ids = 0;
-    int rc = gguf_open(&m->gguf, path, err);
-    if (!rc) rc = model_read_tokenizer(m, err);
-    if (!rc) rc = model_read_template(m, err);
-    if (!rc) rc = model_read_info(m, path, options ? options->name : NULL, err);
-    if (!rc) rc = model_read_marks(m, &real, &end_ids, &n_end_ids, err);
-    if (rc) goto done;
-
-    struct loading l = {
-        .model = m,
-        .options = {.gguf = m->gguf, .name = m->info.name, .store = e->store, .tokenizer = m->tokenizer, .real = real,
-                    .n_real = (int)tokenizer_size(m->tokenizer), .end_ids = end_ids, .n_end_ids = n_end_ids,
-                    .parallel = e->options.parallel, .step_tokens = e->options.step_tokens,
-                    .max_itl = e->options.max_itl, .speculate = e->options.speculate,
-                    .in_flight = e->options.in_flight, .kv_tokens = e->options.context, .context = context,
-                    .unchecked = e->options.unchecked},
-    };
-    rc = worker_call(e->worker, load_runner, &l, err);
-    if (rc) goto done;
-    const struct runner_facts *facts = runner_facts(m->runner);
-    m->info.context_length = facts->limits.context;
-    m->info.context_trained = facts->hyper->context;
-    m->info.vocab = facts->hyper->vocab;
-    m->info.parameters = facts->parameters;
-    m->info.resident_bytes = facts->weight_bytes + facts->kv_bytes;
-    m->info.load_seconds = clock_seconds() - began;
-    log_info("loaded %s: %s, %s, %.0f M parameters, %.0f MiB of weights, in %.2f s", m->info.name,
-             m->info.architecture, m->info.quantization, (double)facts->parameters / 1e6,
-             (double)facts->weight_bytes / 1048576, m->info.load_seconds);
-    m->next = e->models;
-    e->models = m;
-    *out = m;
-    for (const char *const *text = options ? options->warm : NULL; text && *text; text++) {
-        struct err failure;
-        if (engine_warm(e, m, *text, &failure)) log_warning("not warmed: %s", failure.text);
-    }
-
-done:
-    if (rc) model_free(m);
-    free(real);
-    free(end_ids);
-    return rc;
-}
-
-const struct model_info *engine_model_info(const struct model *m)
-{
-    return &m->info;
 }
 
 /* ---- requests ---- */

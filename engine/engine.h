@@ -5,7 +5,8 @@
  * name a model and live by id. Token ids and typed parameters go in; events come out.
  *
  * Threads: engine_submit, engine_cancel, engine_credit, engine_render, engine_tokenize, engine_detokenize,
- * engine_status and engine_slots may be called from any thread. engine_poll is for one thread at a time.
+ * engine_status and engine_slots may be called from any thread. engine_poll is for one thread at a time, and so
+ * are, together, engine_load, engine_measure and engine_unload, at any time: requests go on meanwhile.
  * The rest is for the thread that owns the engine. */
 #ifndef HEARTH_ENGINE_H
 #define HEARTH_ENGINE_H
@@ -43,6 +44,9 @@ struct engine_options {
     int context;         /* tokens of KV cache for all sequences together; 0: chosen from the
                           * model's context and the machine's memory */
     int step_tokens;     /* rows of one step at most; 0: 512 */
+    uint64_t memory;     /* bytes that models, KV and caches may take together, as engine_budget tells them;
+                          * 0: memory_share, or where that is 0 too as the machine allows */
+    double memory_share; /* of the machine's, the container's or the GPU's memory, up to 1 */
     double max_itl;      /* seconds between two tokens of a stream that others' prompts may cause; 0: four
                           * times what one stream takes on an empty context */
     enum engine_speculate speculate;
@@ -59,11 +63,22 @@ int engine_open(struct engine **out, const struct engine_options *, struct err *
 /* Cancels what runs, stops the worker, frees models and device. NULL is fine. */
 void engine_close(struct engine *);
 
+/* The memory that all models together may take, with KV and caches: whoever loads several shares it out among
+ * them with the members `memory` and `kv_bytes` of struct model_options. */
+struct engine_budget {
+    uint64_t bytes;
+    uint64_t available;  /* to this process, when the engine was opened */
+    bool given;          /* by the options */
+};
+void engine_budget(const struct engine *, struct engine_budget *out);
+
 /* ---- models ---- */
 
 struct model_options {
     const char *name;    /* the name it is served under; NULL: the file's general.name or its base name */
     int context;         /* longest sequence; 0: the model's own. Larger than the model's: ERR_INVALID */
+    uint64_t memory;     /* bytes that it may take; 0: any number. ERR_NOMEM tells how many are missing */
+    uint64_t kv_bytes;   /* of these, that its KV cache takes at most; 0: as there is free memory */
     const char *const *warm; /* NULL, or texts up to a NULL, for engine_warm; one that fails is logged */
 };
 
@@ -73,23 +88,46 @@ struct sampling_defaults {
     int top_k;
 };
 
+/* How a model writes tool calls, by its chat template. */
+enum engine_calls {
+    ENGINE_CALLS_NONE,   /* it knows no tools: engine_render can describe them, with tags */
+    ENGINE_CALLS_TAGGED, /* <tool_call>{"name": …, "arguments": {…}}</tool_call> */
+    ENGINE_CALLS_BARE    /* {"name": …, "parameters": {…}} */
+};
+
 struct model_info {
     const char *name, *architecture, *path, *quantization; /* "Q4_K_M" from metadata, or the commonest type */
     const char *license;        /* general.license, or "" */
     int context_length;         /* of one sequence here */
     int context_trained;        /* of the file */
     int vocab;
-    uint64_t parameters, file_bytes, resident_bytes;
+    uint64_t parameters, file_bytes;
+    uint64_t resident_bytes;    /* of weights, KV cache and all else that it takes while it is loaded */
     double load_seconds;
     bool has_template;
+    enum engine_calls calls;
+    bool thinks;                /* by its template: <think> blocks */
     bool has_fim;               /* knows prefix/suffix/middle tokens */
     struct sampling_defaults sampling; /* general.sampling.* */
+    const char *chat_template;  /* its source; NULL: none */
+    const char *bos, *eos;      /* texts of the tokens; "": none */
 };
 
 /* Loads a GGUF file (any part of a split one). The model belongs to the engine.
- * ERR_FORMAT and ERR_UNSUPPORTED name the key or tensor at fault. Blocks for the load. */
+ * ERR_FORMAT and ERR_UNSUPPORTED name the key or tensor at fault. Blocks for the load; the worker takes a piece
+ * of it between two steps of other models, whose streams go on. */
 int engine_load(struct engine *, const char *path, const struct model_options *, struct model **out,
                 struct err *) WARN_UNUSED;
+/* Frees a model and all that it took. ERR_BUSY where it has requests; nobody must submit more, nor use the model
+ * otherwise. What the prefix cache has of it is saved first, where there is a directory. */
+int engine_unload(struct engine *, struct model *, struct err *) WARN_UNUSED;
+/* What a file would take if it were loaded with these options, in bytes: kv_least has room for one conversation
+ * worth the name, kv_most is what the KV cache takes where there is memory. */
+struct model_needs {
+    uint64_t fixed, kv_least, kv_most;
+};
+int engine_measure(struct engine *, const char *path, const struct model_options *, struct model_needs *out,
+                   struct err *) WARN_UNUSED;
 const struct model_info *engine_model_info(const struct model *);
 
 /* Reads a file's metadata and tensor list into JSON, loading nothing:
@@ -127,7 +165,9 @@ struct rendered {
 };
 /* Renders a conversation with the model's chat template and tokenises it. `input` is an object:
  * "messages" (array; content string, null or array of text parts), optional "tools",
- * "add_generation_prompt" (default true) and "chat_template_kwargs"; others are ignored.
+ * "add_generation_prompt" (default true), "chat_template_kwargs" and "describe_tools" (true: where the template
+ * knows no tools, the system message describes them, and calls are text) and "continue_final_message" (true: the
+ * prompt ends with the last message, an assistant's); others are ignored.
  * Control tokens are recognised in the template's own text only.
  * ERR_INVALID: the input (also the template's raise_exception, its text in err);
  * ERR_UNSUPPORTED: the model has no template, or one with unknown constructs; ERR_LIMIT. */
@@ -139,6 +179,22 @@ void engine_rendered_free(struct rendered *);
 /* Prompt ids that ask the model to fill in the middle; ERR_UNSUPPORTED where !has_fim. */
 int engine_fim(const struct model *, const char *prefix, const char *suffix, struct ids *out,
                struct err *) WARN_UNUSED;
+
+/* ---- structured output ---- */
+
+/* Compiled for one model: immutable, counted by reference, for any thread. */
+struct grammar;
+/* `spec` is an object with a "type", texts to be generated:
+ *   {"type":"json_schema","schema":…,"strict":bool}  {"type":"json_object"}  {"type":"gbnf","grammar":"…"}
+ *   {"type":"regex","pattern":"…"} (all of the text matches)  {"type":"choice","choices":["a",…]}
+ *   {"type":"literal","text":"…"}  {"type":"sequence","parts":[spec…]}  {"type":"any_of","specs":[spec…]}
+ *   {"type":"repeat","of":spec,"min":n,"max":n or -1,"between":spec (optional)}
+ *   {"type":"triggered","cases":[{"trigger":"<tool_call>","then":spec}…]}: free text; after each trigger in it
+ *   comes what its spec says, then free text again.
+ * Compiled grammars are kept for a while, so that the same spec is cheap again. *out is the caller's, as a
+ * reference; NULL on errors. ERR_INVALID, ERR_UNSUPPORTED (names what is not known), ERR_LIMIT. Any thread. */
+int engine_grammar(const struct model *, const json_t *spec, struct grammar **out, struct err *) WARN_UNUSED;
+void engine_grammar_release(struct grammar *); /* NULL is fine */
 
 /* ---- requests ---- */
 
@@ -164,6 +220,15 @@ struct want {
     size_t n;
 };
 
+/* A bound on a <think> block: a choice that has not closed it after `budget` tokens gets `end` next. */
+struct engine_thinking {
+    int budget;
+    int32_t open;    /* the token that a choice must begin with to think at all; -1: the prompt has opened the block */
+    int32_t close;   /* the token that closes it */
+    int32_t end[16]; /* has `close` in it */
+    int n_end;       /* 0: no bound */
+};
+
 struct engine_request { /* everything is copied by engine_submit */
     struct model *model;
     const int32_t *prompt; /* at least one id, all inside the vocabulary */
@@ -171,9 +236,12 @@ struct engine_request { /* everything is copied by engine_submit */
     struct sampling sampling;
     const char *const *stop; /* UTF-8 strings, not empty */
     size_t n_stop;
+    struct grammar *grammar; /* what every choice's text is to be, of this model; NULL: anything. The request
+                              * takes a reference of its own */
     int choices;             /* n; 0 means 1 */
     int max_tokens;          /* per choice; -1: to the end of the context; 0: none (scoring) */
     bool ignore_eos;
+    struct engine_thinking thinking;
     bool logprobs;           /* events carry them, with n_top alternatives */
     int n_top;               /* 0 … 128 */
     bool prompt_logprobs;    /* ENGINE_PROMPT events for the prompt's tokens too */
@@ -215,14 +283,15 @@ struct engine_token {
 
 enum finish { FINISH_NONE, FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_DEADLINE };
 
-/* Where a prompt left the nearest text that was cached when its turn came, and what both say there. */
+/* Where a prompt left the nearest text that was cached when its turn came, and what both say there. Others' texts
+ * count by whole blocks only and are not shown. */
 #define ENGINE_EXPLAIN_TOKENS 12
 struct engine_explain {
     int diverges;                           /* position of the first token that differs */
     int n_before, n_prompt, n_cached;
     int32_t before[ENGINE_EXPLAIN_TOKENS];  /* the last tokens that are the same */
     int32_t prompt[ENGINE_EXPLAIN_TOKENS];  /* from there on; none: the prompt ends */
-    int32_t cached[ENGINE_EXPLAIN_TOKENS];  /* likewise; none: nothing is cached behind the same beginning */
+    int32_t cached[ENGINE_EXPLAIN_TOKENS];  /* likewise; none: nothing of this owner is cached there */
 };
 
 enum engine_event_kind {
@@ -246,6 +315,7 @@ struct engine_event {
     size_t n_tokens;
     enum finish finish;
     bool last;        /* DONE: the request's last choice; no further event will come */
+    int stop;         /* DONE: which of the request's stop strings ended it, by its place; -1: none of them */
     int prompt_tokens, cached_tokens; /* DONE; cached: of the prompt, what the prefix cache had */
     const struct engine_explain *explain; /* DONE, where it was asked for and the cache may be read; else NULL */
     int completion_tokens;            /* DONE: of this choice, the end token not counted */

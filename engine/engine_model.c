@@ -4,6 +4,7 @@
 
 #include "engine_private.h"
 #include "log.h"
+#include "text/chat.h"
 
 static int nomem(struct err *err)
 {
@@ -116,6 +117,8 @@ int model_read_tokenizer(struct model *m, struct err *err)
     rc = tokenizer_create(&m->tokenizer, &v, err);
     if (!rc) rc = token_text(m, v.bos, &m->bos, err);
     if (!rc) rc = token_text(m, eos, &m->eos, err);
+    m->info.bos = m->bos;
+    m->info.eos = m->eos;
 
 done:
     free(pieces);
@@ -137,6 +140,8 @@ int model_read_template(struct model *m, struct err *err)
         return 0;
     }
     if (rc) return rc;
+    m->info.chat_template = strndup(source.bytes, source.length);
+    if (!m->info.chat_template) return nomem(err);
     rc = template_compile(&m->template, source.bytes, source.length, &m->template_err);
     if (rc == ERR_NOMEM) return nomem(err);
     if (rc) { /* completions work all the same */
@@ -144,6 +149,8 @@ int model_read_template(struct model *m, struct err *err)
         log_warning("the model's chat template cannot be used: %s", m->template_err.text);
     }
     m->info.has_template = !rc;
+    m->info.calls = chat_calls(m->info.chat_template);
+    m->info.thinks = chat_thinks(m->info.chat_template);
     return 0;
 }
 
@@ -298,6 +305,7 @@ int model_read_marks(struct model *m, bool **real, int32_t **end_ids, int *n_end
 void model_free(struct model *m)
 {
     if (!m) return;
+    grammar_cache_destroy(m->grammars);
     tokenizer_destroy(m->tokenizer);
     template_destroy(m->template);
     gguf_close(m->gguf);
@@ -305,6 +313,7 @@ void model_free(struct model *m)
     free((char *)m->info.path);
     free((char *)m->info.architecture);
     free((char *)m->info.license);
+    free((char *)m->info.chat_template);
     free(m->bos);
     free(m->eos);
     free(m);

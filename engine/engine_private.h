@@ -3,6 +3,7 @@
 #define HEARTH_ENGINE_PRIVATE_H
 
 #include "engine.h"
+#include "grammar/grammar.h"
 #include "schedule/worker.h"
 #include "text/template.h"
 
@@ -13,6 +14,7 @@ struct engine {
     struct store *store;           /* NULL: no disk */
     struct worker *worker;
     struct model *models;          /* by `next`, owned */
+    struct engine_budget budget;
 };
 
 /* Constant once loaded: any thread may read it. */
@@ -24,10 +26,14 @@ struct model {
     struct template *template;     /* NULL: none, and template_err tells why */
     struct err template_err;
     struct runner *runner;
+    struct grammar_cache *grammars;
     struct model_info info;        /* its strings are owned */
     int32_t fim_prefix, fim_suffix, fim_middle; /* -1: none */
     char *bos, *eos;               /* their texts, "" for none */
 };
+
+/* Sets the budget as the options say. */
+int engine_choose_budget(struct engine *, struct err *) WARN_UNUSED;
 
 /* "f32", "int8"; NULL: auto. */
 int engine_choose_activations(const char *name, enum activations *out, struct err *err) WARN_UNUSED;

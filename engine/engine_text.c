@@ -20,6 +20,13 @@ static int with_bos(const struct model *m, struct ids *out, struct err *err)
     return 0;
 }
 
+int engine_grammar(const struct model *m, const json_t *spec, struct grammar **out, struct err *err)
+{
+    const struct request_limits *limits = &runner_facts(m->runner)->limits;
+    struct grammar_vocabulary vocabulary = {m->tokenizer, limits->vocab, limits->end_ids, limits->n_end_ids};
+    return grammar_cache_get(m->grammars, &vocabulary, spec, out, err);
+}
+
 int engine_tokenize(const struct model *m, const char *text, size_t length, unsigned flags, struct ids *out,
                     struct err *err)
 {
@@ -35,20 +42,33 @@ const char *engine_token_bytes(const struct model *m, int32_t id, size_t *length
     return tokenizer_bytes(m->tokenizer, id, length);
 }
 
+static int render(const struct model *m, const json_t *input, struct template_output *out, struct err *err)
+{
+    json_t *context = NULL;
+    char *ending = NULL;
+    bool describes = m->info.calls == ENGINE_CALLS_NONE && json_is_true(json_object_get(input, "describe_tools"));
+    bool continues = json_is_true(json_object_get(input, "continue_final_message"));
+    int rc = chat_context(input, m->bos, m->eos, &context, err);
+    if (!rc && continues) rc = chat_continue(context, &ending, err);
+    if (!rc && describes) rc = chat_describe_tools(context, err);
+    if (!rc) rc = template_render(m->template, context, out, err);
+    if (!rc && ending) rc = chat_cut(out, ending, err);
+    json_decref(context);
+    free(ending);
+    return rc;
+}
+
 int engine_render(const struct model *m, const json_t *input, struct rendered *out, struct err *err)
 {
     memset(out, 0, sizeof *out);
     if (!m->template) return err_set(err, m->template_err.code, "%s", m->template_err.text);
-    json_t *context = NULL;
     struct template_output rendered = {0};
-    int rc = chat_context(input, m->bos, m->eos, &context, err);
-    if (!rc) rc = template_render(m->template, context, &rendered, err);
+    int rc = render(m, input, &rendered, err);
     if (!rc) {
         rc = tokenizer_encode(m->tokenizer, rendered.text, rendered.length, rendered.origin, ORIGIN_PLAIN,
                               &out->ids.ids, &out->ids.n, err);
     }
     if (!rc) rc = with_bos(m, &out->ids, err);
-    json_decref(context);
     free(rendered.origin);
     if (rc) {
         free(rendered.text);

@@ -38,6 +38,13 @@ uint64_t host_memory_available(void)
     return available;
 }
 
+uint64_t host_memory_total(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    uint64_t total = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : (uint64_t)2 << 30, limit;
+    return read_number("/sys/fs/cgroup/memory.max", "", &limit) && limit < total ? limit : total;
+}
+
 static uint64_t read_kilobytes(const char *label)
 {
     uint64_t value;

@@ -7,5 +7,7 @@
 /* Bytes that can be taken without pushing others out: what the system says is available, within the
  * limit of a container; half of all memory where it does not say. */
 uint64_t host_memory_available(void);
+/* All of the machine's, or what a container may use of it. */
+uint64_t host_memory_total(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* The life of the server: listens, loads the model on the thread pool, turns the engine's wake-ups
+/* The life of the server: listens, opens the engine on the thread pool, turns the engine's wake-ups
  * into events for the API, drains on a signal, closes everything it opened. */
 #include "server.h"
 
@@ -18,6 +18,7 @@ enum {
     EVENTS_PER_TURN = 256, /* then the sockets have their turn */
     DRAIN_SECONDS = 30,
     DRAIN_LOOK_MS = 50,
+    WAITING_MOST = 256, /* requests for models */
     SILENT_MS = 1000 /* a connection that has sent nothing for so long holds no drain */
 };
 
@@ -27,7 +28,7 @@ struct server {
     struct http_server *http;
     struct api *api;
     struct engine *engine;
-    struct model *model;
+    struct shelf *shelf;
     uv_async_t wake;            /* the engine has events, or the last request ended */
     uv_signal_t signals[3];
     uv_timer_t drain_timer, idle_timer;
@@ -56,6 +57,7 @@ static void stop(struct server *server)
     server->stopped = true;
     http_server_stop(server->http);
     api_close(server->api);
+    shelf_close(server->shelf);
     for (size_t i = 0; i < sizeof server->signals / sizeof *server->signals; i++)
         close_handle(&server->signals[i]);
     close_handle(&server->drain_timer);
@@ -176,8 +178,7 @@ static void load(uv_work_t *work)
     options.wake = wake_loop;
     options.wake_user = server;
     if (engine_open(&server->engine, &options, &server->failure) == 0 &&
-        engine_load(server->engine, server->options->model_path, &server->options->model, &server->model,
-                    &server->failure) == 0)
+        shelf_open(server->shelf, server->engine, &server->failure) == 0)
         server->failure.code = ERR_OK;
 }
 
@@ -203,11 +204,15 @@ static void loaded(uv_work_t *work, int status)
         stop(server);
         return;
     }
-    const struct model_info *info = engine_model_info(server->model);
+    double seconds = (double)(uv_hrtime() - server->started) / 1e9;
     watchdog_engine(&server->watchdog, server->engine);
-    api_ready(server->api, server->engine, server->model);
-    log_info("%s (%s, context %d) is ready after %.1f s", info->name, info->quantization,
-             info->context_length, (double)(uv_hrtime() - server->started) / 1e9);
+    shelf_start(server->shelf, server->engine);
+    api_ready(server->api, server->engine, server->shelf);
+    if (server->shelf->n == 1) {
+        const struct model_info *info = engine_model_info(server->shelf->served[0].model);
+        log_info("%s (%s, context %d) is ready after %.1f s", info->name, info->quantization,
+                 info->context_length, seconds);
+    }
     log_address(server, "listening on");
     notify_send("READY=1\nSTATUS=ready");
     if (api_active(server->api) == 0)
@@ -255,14 +260,26 @@ static int start(struct server *server, struct err *err)
     struct api_options api_options = {
         .api_key = options->api_key,
         .cors_origin = options->cors_origin,
+        .store = options->store,
+        .store_bytes = options->store_bytes,
+        .store_days = options->store_days,
         .defaults = options->defaults,
-        .catalogue = options->catalogue,
+        .parallel = options->engine.parallel,
         .hold = server->n_sockets > 0,
         .idle = wake_loop,
         .stalled = is_stalled,
         .user = server,
     };
-    int code = api_create(&server->api, &server->loop, &api_options, err);
+    struct shelf_options shelf_options = {
+        .models = options->models,
+        .n_models = options->n_models,
+        .model = options->model,
+        .idle_seconds = options->model_idle_seconds,
+        .queue = options->engine.queue > 0 ? (size_t)options->engine.queue : WAITING_MOST,
+    };
+    int code = shelf_create(&server->shelf, &server->loop, &shelf_options, err);
+    if (code == 0)
+        code = api_create(&server->api, &server->loop, &api_options, err);
     if (code)
         return code;
     notify_send("STATUS=loading the model");
@@ -326,6 +343,7 @@ int server_run(const struct server_options *options, struct err *err)
     uv_walk(&server->loop, close_any, NULL);
     uv_run(&server->loop, UV_RUN_DEFAULT);
     api_destroy(server->api);
+    shelf_destroy(server->shelf);
     uv_loop_close(&server->loop);
     if (code == 0 && server->failure.code)
         code = err_set(err, server->failure.code, "%s", server->failure.text);

@@ -46,6 +46,7 @@ struct weights {
     struct layer *layers;        /* [n_layers] */
     size_t bytes, decode_bytes;
     uint64_t parameters;
+    struct loader *loader;       /* NULL once all is there */
 };
 
 struct tensor_rule {

@@ -20,6 +20,16 @@ struct hyperparameters {
  * device. The file may be closed only after weights_free, except for pages given back.
  * ERR_UNSUPPORTED: architecture or rope scaling; ERR_FORMAT names key or tensor. */
 int weights_load(struct weights **out, struct device *, struct gguf *, struct err *) WARN_UNUSED;
+/* The same in pieces, so that the device can do other work in between: weights_begin, then weights_more until it
+ * sets *done. *out is whole only then, but can be freed at any time; `g` stays until either. */
+int weights_begin(struct weights **out, struct device *, struct gguf *, struct err *) WARN_UNUSED;
+int weights_more(struct weights *, size_t bytes, bool *done, struct err *) WARN_UNUSED;
+/* The tensor whose data the next weights_more begins with, for one who wants them in memory by then; NULL: it is
+ * in the middle of one, or there are no more. Any thread, while nobody else uses the weights. */
+const struct gguf_tensor *weights_next(const struct weights *);
+/* What a file's weights will take on the device, and its hyperparameters; nothing is loaded. Any thread. */
+int weights_measure(const struct device *, const struct gguf *, struct hyperparameters *, size_t *bytes,
+                    struct err *) WARN_UNUSED;
 void weights_free(struct weights *); /* NULL is fine */
 const struct hyperparameters *weights_hyperparameters(const struct weights *);
 size_t weights_bytes(const struct weights *);        /* on the device */
@@ -42,9 +52,10 @@ struct forward_options {
 int forward_create(struct forward **out, struct device *, const struct weights *,
                    const struct forward_options *, struct err *) WARN_UNUSED;
 void forward_destroy(struct forward *); /* NULL is fine; nothing is in flight */
-size_t forward_kv_block_bytes(struct device *, const struct weights *, int block_tokens); /* all layers */
-/* What forward_create will take beside the KV cache. */
-size_t forward_scratch_bytes(const struct weights *, const struct forward_options *);
+size_t forward_kv_block_bytes(const struct device *, const struct hyperparameters *, int block_tokens); /* all layers */
+/* What forward_create will take beside the KV cache: of the device's memory, and of the host's for results. */
+size_t forward_scratch_bytes(const struct hyperparameters *, const struct forward_options *);
+size_t forward_result_bytes(const struct hyperparameters *, const struct forward_options *);
 
 /* One step: any mix of prefill chunks and single decode rows. Rows of one sequence stand in
  * ascending position; the K and V of a row are visible to the rows after it. */

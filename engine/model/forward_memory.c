@@ -9,10 +9,10 @@ size_t forward_kv_block_elements(const struct hyperparameters *hp, int block_tok
     return 2 * (size_t)hp->n_kv_heads * (size_t)hp->head_dim * (size_t)block_tokens;
 }
 
-size_t forward_kv_block_bytes(struct device *device, const struct weights *w, int block_tokens)
+size_t forward_kv_block_bytes(const struct device *device, const struct hyperparameters *hp, int block_tokens)
 {
     enum dtype type = device_info(device)->kv_type;
-    return (size_t)w->hp.n_layers * dtype_bytes(type, forward_kv_block_elements(&w->hp, block_tokens));
+    return (size_t)hp->n_layers * dtype_bytes(type, forward_kv_block_elements(hp, block_tokens));
 }
 
 int forward_block_read(struct forward *f, int32_t block, void *out, struct err *err)
@@ -137,11 +137,17 @@ static void set_sizes(struct forward *f, const struct weights *w, const struct f
     f->qkv_width = f->q_width + 2 * hp->n_kv_heads * hp->head_dim;
 }
 
-size_t forward_scratch_bytes(const struct weights *w, const struct forward_options *options)
+size_t forward_result_bytes(const struct hyperparameters *hp, const struct forward_options *options)
 {
+    return (size_t)options->max_outputs * FORWARD_IN_FLIGHT * (size_t)hp->vocab * sizeof(float);
+}
+
+size_t forward_scratch_bytes(const struct hyperparameters *hp, const struct forward_options *options)
+{
+    const struct weights w = {.hp = *hp};
     struct forward f = {0};
     struct activation list[N_ACTIVATIONS];
-    set_sizes(&f, w, options);
+    set_sizes(&f, &w, options);
     list_activations(&f, list);
     size_t bytes = step_inputs_bytes(options, f.table_stride);
     for (int i = 0; i < N_ACTIVATIONS; i++)

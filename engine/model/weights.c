@@ -1,6 +1,7 @@
 /* Puts a model file's tensors on a device, by the table of its architecture. */
 #include <inttypes.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,9 +10,13 @@
 
 struct loader {
     struct weights *w;
-    const struct gguf *g;
+    struct gguf *g;
     const struct architecture *architecture;
-    bool *used; /* [gguf_n_tensors] */
+    bool *used;                      /* [gguf_n_tensors] */
+    size_t rule;                     /* the next tensor: of this rule, */
+    int layer;                       /* in this layer */
+    struct buffer *filling;          /* of the tensor before it, which is not whole yet; or NULL */
+    const struct gguf_tensor *source; /* of `filling` */
 };
 
 static int check_shape(const struct loader *l, const struct tensor_rule *rule, const struct gguf_tensor *t,
@@ -63,25 +68,43 @@ static int load_weight(struct loader *l, const struct tensor_rule *rule, const s
     unsigned use = WEIGHT_MATMUL;
     if (slot == &l->w->embedding)
         use = l->w->hp.tied ? WEIGHT_EMBED | WEIGHT_MATMUL : WEIGHT_EMBED;
-    int rc = device_weight_create(l->w->device, t->dtype, architecture_dimension(&l->w->hp, rule->rows),
-                                  (size_t)t->shape[0], t->data, use, slot, err);
-    if (rc == 0 && weight_is_copy(*slot))
-        gguf_release(l->g, t->data, t->bytes); /* at once: the file and its copy are never there together */
+    int rc = device_weight_begin(l->w->device, t->dtype, architecture_dimension(&l->w->hp, rule->rows),
+                                 (size_t)t->shape[0], t->data, use, slot, err);
+    if (rc == 0) {
+        l->filling = *slot;
+        l->source = t;
+    }
     return rc;
 }
 
-/* The tensor of one rule, in one layer or (layer < 0) of the whole model. */
+/* *bytes: at most, and then what was taken. */
+static int fill(struct loader *l, size_t *bytes, struct err *err)
+{
+    int rc = gguf_unchanged(l->g, err);
+    if (rc || !weight_fill(l->filling, bytes))
+        return rc;
+    if (weight_is_copy(l->filling))
+        gguf_release(l->g, l->source->data, l->source->bytes); /* the file and its copy are never there together */
+    l->filling = NULL;
+    return 0;
+}
+
+static const struct gguf_tensor *find_tensor(const struct gguf *g, const struct tensor_rule *rule, int layer,
+                                             char name[64])
+{
+    if (rule->per_layer)
+        snprintf(name, 64, "blk.%d.%s", layer, rule->name);
+    else
+        snprintf(name, 64, "%s", rule->name);
+    return gguf_find_tensor(g, name);
+}
+
+/* The tensor of one rule, in one layer or of the whole model. */
 static int load_tensor(struct loader *l, const struct tensor_rule *rule, int layer, struct err *err)
 {
     char name[64];
-    char *base = (char *)l->w;
-    if (layer >= 0) {
-        snprintf(name, sizeof name, "blk.%d.%s", layer, rule->name);
-        base = (char *)&l->w->layers[layer];
-    } else {
-        snprintf(name, sizeof name, "%s", rule->name);
-    }
-    const struct gguf_tensor *t = gguf_find_tensor(l->g, name);
+    char *base = rule->per_layer ? (char *)&l->w->layers[layer] : (char *)l->w;
+    const struct gguf_tensor *t = find_tensor(l->g, rule, layer, name);
     if (!t)
         return rule->required ? err_set(err, ERR_FORMAT, "tensor %s is missing", name) : 0;
     l->used[t - gguf_tensor(l->g, 0)] = true;
@@ -147,24 +170,14 @@ static int make_rope_table(struct weights *w, struct err *err)
     return rc;
 }
 
-static int load_all(struct loader *l, struct err *err)
+/* Goes to the next tensor of the table. */
+static void advance(struct loader *l)
 {
-    struct hyperparameters *hp = &l->w->hp;
-    hp->tied = gguf_find_tensor(l->g, "output.weight") == NULL;
-    for (size_t i = 0; i < l->architecture->n_tensors; i++) {
-        const struct tensor_rule *rule = &l->architecture->tensors[i];
-        int rc = 0;
-        if (!rule->per_layer)
-            rc = load_tensor(l, rule, -1, err);
-        for (int layer = 0; rule->per_layer && layer < hp->n_layers && rc == 0; layer++)
-            rc = load_tensor(l, rule, layer, err);
-        if (rc)
-            return rc;
-    }
-    int rc = check_all_used(l, err);
-    if (rc == 0)
-        rc = make_rope_table(l->w, err);
-    return rc ? rc : gguf_unchanged(l->g, err);
+    bool per_layer = l->architecture->tensors[l->rule].per_layer;
+    if (per_layer && ++l->layer < l->w->hp.n_layers)
+        return;
+    l->layer = 0;
+    l->rule++;
 }
 
 /* Buffers of a layer in one list, so that all are summed and freed alike. */
@@ -194,43 +207,140 @@ static void sum_bytes(struct weights *w)
     }
 }
 
-int weights_load(struct weights **out, struct device *device, struct gguf *g, struct err *err)
+static void free_loader(struct weights *w)
+{
+    if (w->loader)
+        free(w->loader->used);
+    free(w->loader);
+    w->loader = NULL;
+}
+
+int weights_begin(struct weights **out, struct device *device, struct gguf *g, struct err *err)
 {
     struct weights *w = calloc(1, sizeof *w);
-    struct loader l = {.w = w, .g = g};
-    l.used = calloc(gguf_n_tensors(g) + 1, sizeof *l.used);
-    int rc;
-    if (!w || !l.used) {
-        rc = err_set(err, ERR_NOMEM, "no memory for a model's weights");
-        goto fail;
+    struct loader *l = calloc(1, sizeof *l);
+    bool *used = calloc(gguf_n_tensors(g) + 1, sizeof *used);
+    if (!w || !l || !used) {
+        free(w);
+        free(l);
+        free(used);
+        return err_set(err, ERR_NOMEM, "no memory for a model's weights");
     }
+    *l = (struct loader){.w = w, .g = g, .used = used};
+    w->loader = l;
     w->device = device;
-    if ((rc = architecture_read(g, &l.architecture, &w->hp, err)) != 0)
-        goto fail;
-    w->layers = calloc((size_t)w->hp.n_layers, sizeof *w->layers);
-    if (!w->layers) {
-        rc = err_set(err, ERR_NOMEM, "no memory for %d layers", w->hp.n_layers);
-        goto fail;
+    int rc = architecture_read(g, &l->architecture, &w->hp, err);
+    if (rc == 0) {
+        w->hp.tied = gguf_find_tensor(g, "output.weight") == NULL;
+        w->layers = calloc((size_t)w->hp.n_layers, sizeof *w->layers);
+        if (!w->layers)
+            rc = err_set(err, ERR_NOMEM, "no memory for %d layers", w->hp.n_layers);
     }
-    if ((rc = load_all(&l, err)) != 0)
-        goto fail;
+    if (rc) {
+        weights_free(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
+static int finish(struct weights *w, struct err *err)
+{
+    struct loader *l = w->loader;
+    int rc = check_all_used(l, err);
+    if (rc == 0)
+        rc = make_rope_table(w, err);
+    if (rc == 0)
+        rc = gguf_unchanged(l->g, err);
+    if (rc)
+        return rc;
     if (w->hp.tied)
         w->output = w->embedding;
     sum_bytes(w);
-    gguf_release_metadata(g);
-    free(l.used);
-    *out = w;
+    gguf_release_metadata(l->g);
+    free_loader(w);
     return 0;
-fail:
-    free(l.used);
-    weights_free(w);
+}
+
+int weights_more(struct weights *w, size_t bytes, bool *done, struct err *err)
+{
+    struct loader *l = w->loader;
+    *done = false;
+    for (size_t taken = 0; taken < bytes && (l->filling || l->rule < l->architecture->n_tensors);) {
+        int rc = 0;
+        if (!l->filling) {
+            rc = load_tensor(l, &l->architecture->tensors[l->rule], l->layer, err);
+            advance(l);
+        }
+        if (rc == 0 && l->filling) {
+            size_t piece = bytes - taken;
+            rc = fill(l, &piece, err);
+            taken += piece;
+        }
+        if (rc)
+            return rc;
+    }
+    if (l->filling || l->rule < l->architecture->n_tensors)
+        return 0;
+    *done = true;
+    return finish(w, err);
+}
+
+const struct gguf_tensor *weights_next(const struct weights *w)
+{
+    const struct loader *l = w->loader;
+    char name[64];
+    if (!l || l->filling || l->rule == l->architecture->n_tensors)
+        return NULL;
+    return find_tensor(l->g, &l->architecture->tensors[l->rule], l->layer, name);
+}
+
+int weights_load(struct weights **out, struct device *device, struct gguf *g, struct err *err)
+{
+    bool done = false;
+    int rc = weights_begin(out, device, g, err);
+    if (rc)
+        return rc;
+    while (rc == 0 && !done)
+        rc = weights_more(*out, SIZE_MAX, &done, err);
+    if (rc) {
+        weights_free(*out);
+        *out = NULL;
+    }
     return rc;
+}
+
+int weights_measure(const struct device *device, const struct gguf *g, struct hyperparameters *hp, size_t *bytes,
+                    struct err *err)
+{
+    const struct architecture *architecture;
+    int rc = architecture_read(g, &architecture, hp, err);
+    if (rc)
+        return rc;
+    hp->tied = gguf_find_tensor(g, "output.weight") == NULL;
+    *bytes = 0;
+    for (size_t i = 0; i < architecture->n_tensors; i++) {
+        const struct tensor_rule *rule = &architecture->tensors[i];
+        for (int layer = 0; layer < (rule->per_layer ? hp->n_layers : 1); layer++) {
+            char name[64];
+            const struct gguf_tensor *t = find_tensor(g, rule, layer, name);
+            bool embedding = rule->slot == offsetof(struct weights, embedding) && !rule->per_layer;
+            unsigned use = !embedding ? WEIGHT_MATMUL : hp->tied ? WEIGHT_EMBED | WEIGHT_MATMUL : WEIGHT_EMBED;
+            if (!t || !dtype_is_weight(t->dtype))
+                continue;
+            *bytes += rule->class == TENSOR_F32
+                          ? (size_t)t->shape[0] * sizeof(float)
+                          : device_weight_bytes(device, t->dtype, (size_t)t->shape[1], (size_t)t->shape[0], use);
+        }
+    }
+    return 0;
 }
 
 void weights_free(struct weights *w)
 {
     if (!w)
         return;
+    free_loader(w);
     for (int i = 0; w->layers && i < w->hp.n_layers; i++) {
 #define X(field) buffer_free(w->layers[i].field);
         LAYER_BUFFERS(X)

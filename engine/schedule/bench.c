@@ -51,7 +51,7 @@ static int end_oldest(struct runner *r, int32_t *next, int n, struct err *err)
             continue;
         }
         const float *logits = result.logits + (size_t)i * (size_t)r->facts.hyper->vocab;
-        next[i] = sampler_choose(r->sampler, logits, &greedy, NULL, 0, 0, err);
+        next[i] = sampler_choose(r->sampler, logits, NULL, &greedy, NULL, 0, 0, err);
         if (next[i] < 0) rc = next[i];
     }
     return rc;

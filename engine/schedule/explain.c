@@ -1,19 +1,19 @@
-/* The nearest cached text: full blocks as far as they are found, then the block behind them that goes along
- * longest. */
+/* The nearest cached text: full blocks as far as they are found, then the owner's block behind them that goes
+ * along longest. */
 #include "explain.h"
 
 #include <string.h>
 
 void explain_look(struct engine_explain *x, const struct prefix_index *index, int block_tokens,
-                  struct prefix_key root, const int32_t *prompt, int n_prompt)
+                  const struct kv_table *t, const int32_t *prompt, int n_prompt)
 {
     int at = 0, same;
-    struct prefix_key key = root;
+    struct prefix_key key = t->root;
     while (at + block_tokens <= n_prompt && prefix_find(index, key, prompt + at) >= 0) {
         key = prefix_extend(key, prompt + at, block_tokens);
         at += block_tokens;
     }
-    int32_t block = prefix_nearest(index, key, prompt + at, n_prompt - at, &same);
+    int32_t block = prefix_nearest(index, key, t->owner, prompt + at, n_prompt - at, &same);
     x->diverges = at + same;
     x->n_cached = 0;
     for (int from = same; block >= 0 && x->n_cached < ENGINE_EXPLAIN_TOKENS; from = 0) {
@@ -21,7 +21,7 @@ void explain_look(struct engine_explain *x, const struct prefix_index *index, in
         for (int i = from; i < block_tokens && x->n_cached < ENGINE_EXPLAIN_TOKENS; i++) {
             x->cached[x->n_cached++] = e.tokens[i];
         }
-        block = prefix_nearest(index, e.key, NULL, 0, &same);
+        block = prefix_nearest(index, e.key, t->owner, NULL, 0, &same);
     }
 }
 

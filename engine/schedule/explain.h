@@ -1,13 +1,14 @@
-/* Why a prompt was not in the cache: where it leaves the nearest text that is, and what follows there. */
+/* Why a prompt was not in the cache: where it leaves the nearest text that is, and what follows there. Of texts of
+ * others it tells no more than usage does: which whole blocks were there. */
 #ifndef HEARTH_EXPLAIN_H
 #define HEARTH_EXPLAIN_H
 
 #include "../engine.h"
-#include "prefix.h"
+#include "kv_blocks.h"
 
-/* Sets `diverges` and `cached` by what the index holds now behind `root`. */
+/* Sets `diverges` and `cached` by what the index holds now of the text with this root and owner. */
 void explain_look(struct engine_explain *, const struct prefix_index *, int block_tokens,
-                  struct prefix_key root, const int32_t *prompt, int n_prompt);
+                  const struct kv_table *, const int32_t *prompt, int n_prompt);
 /* Sets the rest; `found` tokens were in the cache in the end. */
 void explain_finish(struct engine_explain *, const int32_t *prompt, int n_prompt, int found);
 

@@ -5,7 +5,7 @@
 #include "runner_private.h"
 
 #define FIRST_OUTPUT 128 /* tokens of an answer, before any has ended */
-#define FRESHNESS 0.1    /* weight of the newest answer's length */
+#define FRESHNESS 0.1    /* weight of the newest answer's length, and of the newest step */
 #define REPORT_SECONDS 1 /* between two reports of places in the queue */
 #define HASTE 1.5        /* a deadline is out of reach when even a machine so much faster would miss it */
 
@@ -18,6 +18,13 @@ struct work {
 void forecast_learn(struct runner *r, int output)
 {
     r->output = r->output > 0 ? r->output + FRESHNESS * (output - r->output) : output;
+}
+
+void forecast_learn_step(struct runner *r, int streams, double seconds, int tokens)
+{
+    if (tokens < 1) return;
+    double each = seconds * streams / tokens;
+    r->token = r->token > 0 ? r->token + FRESHNESS * (each - r->token) : each;
 }
 
 /* Tokens that a choice with n_tokens will still give. */
@@ -51,7 +58,7 @@ static void add(const struct runner *r, const struct request *q, struct work *w)
 static double seconds(const struct runner *r, const struct work *w)
 {
     int width = w->choices < r->parallel ? w->choices : r->parallel;
-    return width > 0 ? w->rows * r->pace.row + w->tokens / width * r->pace.decode : 0;
+    return width > 0 ? w->rows * r->pace.row + w->tokens / width * r->token : 0;
 }
 
 /* Until one more can begin behind this work: so many choices must have come to their end before. */

@@ -174,10 +174,11 @@ void kv_table_destroy(struct kv_table *t)
     t->block = NULL;
 }
 
-void kv_table_root(struct kv_table *t, struct prefix_key root)
+void kv_table_root(struct kv_table *t, struct prefix_key root, uint64_t owner)
 {
     REQUIRE(t->n == 0);
     t->root = t->key = root;
+    t->owner = owner;
 }
 
 /* The last block first: of one text the beginning stays longest. */
@@ -256,7 +257,7 @@ void kv_table_publish(struct kv_table *t, struct kv_blocks *kv, const int32_t *t
         const int32_t *own = tokens + t->n_keyed * kv->block_tokens;
         int32_t block = t->block[t->n_keyed];
         if (!prefix_holds(kv->index, block) && prefix_find(kv->index, t->key, own) < 0) {
-            prefix_put(kv->index, block, t->key, own, t->n_keyed);
+            prefix_put(kv->index, block, t->key, own, t->n_keyed, t->owner);
             kv->pinned[block] = is_pin(kv, prefix_entry(kv->index, block).key);
         }
         t->key = prefix_extend(t->key, own, kv->block_tokens);
@@ -274,6 +275,7 @@ void kv_table_fork(struct kv_table *to, const struct kv_table *from, struct kv_b
     REQUIRE(from->n_keyed <= n);
     to->n_keyed = from->n_keyed;
     to->root = from->root;
+    to->owner = from->owner;
     to->key = from->key;
 }
 

@@ -28,12 +28,13 @@ struct kv_table {
     int n_keyed;    /* the first so many were found, or made to be found: */
     struct prefix_key key; /* what they hold; the root where there are none */
     struct prefix_key root;
+    uint64_t owner; /* whose text it is */
 };
 
 /* Room for `tokens` positions, so that no step allocates memory. */
 int kv_table_create(struct kv_table *, const struct kv_blocks *, int tokens, struct err *) WARN_UNUSED;
-/* What its K and V depend on besides the tokens; the table is empty. */
-void kv_table_root(struct kv_table *, struct prefix_key root);
+/* What its K and V depend on besides the tokens, and whose these are; the table is empty. */
+void kv_table_root(struct kv_table *, struct prefix_key root, uint64_t owner);
 void kv_table_destroy(struct kv_table *); /* holds no blocks any more */
 /* Gives all blocks back. */
 void kv_table_clear(struct kv_table *, struct kv_blocks *);

@@ -49,29 +49,46 @@ static int score(struct runner *r, struct sequence *s, const float *logits, int 
     return 0;
 }
 
+/* The end of a choice by itself. */
+static int stop(struct sequence *s, struct event_list *out, struct err *err)
+{
+    int rc = sequence_flush(s, out, err);
+    if (!rc) runner_finish(s, FINISH_STOP, out);
+    return rc;
+}
+
 /* The next token of a choice. `logits` is NULL where the device chose it. */
 static int take(struct runner *r, struct sequence *s, const float *logits, int32_t id, struct event_list *out,
                 struct runner_counts *counts, struct err *err)
 {
     struct request *q = s->request;
+    const uint64_t *may = NULL;
+    int rc;
+    if (s->grammar) {
+        if (grammar_state_is_over(s->grammar)) return stop(s, out, err);
+        rc = grammar_state_mask(s->grammar, &may, err);
+        if (rc) return rc;
+    }
     if (logits) {
-        id = sampler_choose(r->sampler, logits, &q->sampling, s->counts, s->choice, s->n_known, err);
+        id = sampler_choose(r->sampler, logits, may, &q->sampling, s->counts, s->choice, s->n_known, err);
         if (id < 0) return id;
     }
     if (id < 0 || id >= r->facts.hyper->vocab) return not_finite(err);
-    if (r->end[id]) {
-        int rc = sequence_flush(s, out, err);
-        if (!rc) runner_finish(s, FINISH_STOP, out);
-        return rc;
-    }
+    int32_t thought = sequence_think(s, id);
+    if (!may || (may[thought / 64] >> thought % 64 & 1)) id = thought;
+    if (r->end[id]) return stop(s, out, err);
     float logprob = q->logprobs ? sampler_logprobs(r->sampler, logits, id, r->top, q->n_top) : 0;
     size_t n_bytes = 0;
     const char *bytes = tokenizer_bytes(r->tokenizer, id, &n_bytes);
     enum finish why;
-    int rc = sequence_accept(s, id, bytes ? bytes : "", n_bytes, logprob, r->top, out, &why, err);
+    rc = s->grammar ? grammar_state_accept(s->grammar, bytes ? bytes : "", n_bytes, err) : 0;
+    if (rc) return rc;
+    rc = sequence_accept(s, id, bytes ? bytes : "", n_bytes, logprob, r->top, out, &why, err);
     if (rc) return rc;
     counts->completion_tokens++;
-    if (why != FINISH_NONE) runner_finish(s, why, out);
+    bool whole = s->grammar && grammar_state_is_over(s->grammar);
+    if (whole && why == FINISH_NONE) return stop(s, out, err);
+    if (why != FINISH_NONE) runner_finish(s, whole ? FINISH_STOP : why, out);
     return 0;
 }
 

@@ -10,6 +10,7 @@ struct entry {
     int32_t next;    /* in the bucket of its key; -1 at its end */
     int32_t sibling; /* in the bucket of its parent's */
     int32_t position;
+    uint64_t owner;
     bool there, saved;
 };
 
@@ -116,13 +117,13 @@ int32_t prefix_find_key(const struct prefix_index *x, struct prefix_key key)
 }
 
 void prefix_put(struct prefix_index *x, int32_t block, struct prefix_key parent, const int32_t *tokens,
-                int position)
+                int position, uint64_t owner)
 {
     struct entry *e = &x->entry[block];
     REQUIRE(!e->there);
     struct prefix_key key = prefix_extend(parent, tokens, x->block_tokens);
     int32_t *first = bucket_of(x, key), *child = children_of(x, parent);
-    *e = (struct entry){parent, key, *first, *child, position, true, false};
+    *e = (struct entry){parent, key, *first, *child, position, owner, true, false};
     *first = *child = block;
     memcpy(tokens_of(x, block), tokens, (size_t)x->block_tokens * sizeof *tokens);
 }
@@ -149,7 +150,7 @@ struct prefix_entry prefix_entry(const struct prefix_index *x, int32_t block)
 {
     const struct entry *e = &x->entry[block];
     REQUIRE(e->there);
-    return (struct prefix_entry){e->parent, e->key, e->position, e->saved, tokens_of(x, block)};
+    return (struct prefix_entry){e->parent, e->key, e->position, e->owner, e->saved, tokens_of(x, block)};
 }
 
 void prefix_mark_saved(struct prefix_index *x, int32_t block, bool saved)
@@ -157,14 +158,14 @@ void prefix_mark_saved(struct prefix_index *x, int32_t block, bool saved)
     x->entry[block].saved = saved;
 }
 
-int32_t prefix_nearest(const struct prefix_index *x, struct prefix_key parent, const int32_t *tokens, int n,
-                       int *same)
+int32_t prefix_nearest(const struct prefix_index *x, struct prefix_key parent, uint64_t owner,
+                       const int32_t *tokens, int n, int *same)
 {
     int32_t nearest = -1;
     if (n > x->block_tokens) n = x->block_tokens;
     *same = 0;
     for (int32_t b = *children_of(x, parent); b >= 0; b = x->entry[b].sibling) {
-        if (!prefix_same(x->entry[b].parent, parent)) continue;
+        if (x->entry[b].owner != owner || !prefix_same(x->entry[b].parent, parent)) continue;
         int i = 0;
         while (i < n && tokens_of(x, b)[i] == tokens[i]) i++;
         if (nearest >= 0 && i <= *same) continue;

@@ -32,9 +32,9 @@ void prefix_index_destroy(struct prefix_index *); /* NULL is fine */
 /* The block that holds `tokens` behind `parent`, or -1. */
 int32_t prefix_find(const struct prefix_index *, struct prefix_key parent, const int32_t *tokens);
 int32_t prefix_find_key(const struct prefix_index *, struct prefix_key);
-/* From now on `block`, which is not there yet, holds them; `position` blocks stand before it. */
+/* From now on `block`, which is not there yet, holds them: `owner`'s text, with `position` blocks before it. */
 void prefix_put(struct prefix_index *, int32_t block, struct prefix_key parent, const int32_t *tokens,
-                int position);
+                int position, uint64_t owner);
 bool prefix_holds(const struct prefix_index *, int32_t block);
 void prefix_drop(struct prefix_index *, int32_t block);
 
@@ -42,15 +42,16 @@ void prefix_drop(struct prefix_index *, int32_t block);
 struct prefix_entry {
     struct prefix_key parent, key;
     int position;
+    uint64_t owner;        /* whose text it was first */
     bool saved;            /* a mark for whoever keeps copies; not set at first */
     const int32_t *tokens; /* [block_tokens] */
 };
 struct prefix_entry prefix_entry(const struct prefix_index *, int32_t block);
 void prefix_mark_saved(struct prefix_index *, int32_t block, bool saved);
 
-/* Of the blocks behind `parent`, the one that shares the longest beginning with tokens[n]: *same of them. -1
- * where nothing is known behind it. */
-int32_t prefix_nearest(const struct prefix_index *, struct prefix_key parent, const int32_t *tokens, int n,
-                       int *same);
+/* Of the owner's blocks behind `parent`, the one that shares the longest beginning with tokens[n]: *same of them.
+ * -1 where there is none. */
+int32_t prefix_nearest(const struct prefix_index *, struct prefix_key parent, uint64_t owner,
+                       const int32_t *tokens, int n, int *same);
 
 #endif

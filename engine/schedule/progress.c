@@ -32,7 +32,7 @@ static void note(struct request *q)
     atomic_store_explicit(&q->progress.generated, generated, memory_order_relaxed);
 }
 
-void runner_load(const struct runner *r, struct runner_load *load)
+void runner_observe(const struct runner *r, struct runner_load *load)
 {
     load->running += scheduler_running(r->scheduler);
     load->blocks_used += kv_blocks_total(r->kv) - kv_blocks_free(r->kv);

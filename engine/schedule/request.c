@@ -70,6 +70,13 @@ static int check(const struct engine_request *q, const struct request_limits *li
     for (size_t i = 0; i < q->n_stop; i++) {
         if (!q->stop[i][0]) return err_set(err, ERR_INVALID, "stop strings must not be empty");
     }
+    const struct engine_thinking *t = &q->thinking;
+    if (t->n_end < 0 || t->n_end > (int)(sizeof t->end / sizeof *t->end) || (t->n_end > 0 && t->budget < 0)) {
+        return err_set(err, ERR_INVALID, "thinking: %d tokens after %d are out of range", t->n_end, t->budget);
+    }
+    for (int i = 0; i < t->n_end; i++) {
+        if (t->end[i] < 0 || t->end[i] >= limits->vocab) return err_set(err, ERR_INVALID, "there is no token %d", t->end[i]);
+    }
     int rc = check_length(q, limits->context, err);
     if (rc) return rc;
     for (size_t i = 0; i < q->n_prompt; i++) {
@@ -139,7 +146,7 @@ static int create_sequences(struct request *r, const struct engine_request *q,
         s->choice = i;
         int rc = kv_table_create(&s->task.kv, limits->kv, r->limit, err);
         if (rc) return rc;
-        kv_table_root(&s->task.kv, prefix_salted(limits->root, q->cache_salt));
+        kv_table_root(&s->task.kv, prefix_salted(limits->root, q->cache_salt), q->owner);
         rc = text_stream_create(&s->stream, q->stop, q->n_stop, err);
         if (rc) return rc;
         struct event *e = event_create(0, 0, 0, 0, &top, &want);
@@ -164,6 +171,8 @@ int request_create(struct request **out, const struct engine_request *q, const s
     r->max_tokens = q->max_tokens;
     r->limit = q->max_tokens < 0 ? limits->context : r->n_prompt + q->max_tokens;
     r->ignore_eos = q->ignore_eos;
+    r->grammar = grammar_retain(q->grammar);
+    r->thinking = q->thinking;
     r->logprobs = q->logprobs;
     r->prompt_logprobs = q->prompt_logprobs;
     r->n_top = q->logprobs || q->prompt_logprobs ? q->n_top : 0;
@@ -202,12 +211,14 @@ void request_free(struct request *r)
         text_stream_destroy(s->stream);
         token_counts_destroy(s->counts);
         speculation_dispose(&s->speculation);
+        grammar_state_destroy(s->grammar);
         free(s->tokens);
         free(s->held);
         free(s->held_top);
         free(s->text);
     }
     event_list_free(&r->farewell);
+    engine_grammar_release(r->grammar);
     free(r->sequence);
     free(r->want);
     free(r->want_ids);

@@ -8,6 +8,8 @@
 #include "runner_private.h"
 
 #define DEFAULT_TOKENS 4096 /* of KV for each parallel sequence, where nobody says otherwise */
+#define LEAST_TOKENS 2048   /* of KV without which a model is not worth loading */
+#define SMALL_BYTES (64 << 10) /* of a model's many small things */
 
 double clock_seconds(void)
 {
@@ -16,12 +18,17 @@ double clock_seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static struct forward_options forward_sizes(const struct runner *r, int context, int blocks)
+static int rows_of(const struct runner_options *o)
+{
+    return o->step_tokens > o->parallel ? o->step_tokens : o->parallel;
+}
+
+static struct forward_options forward_sizes(const struct runner_options *o, int context, int blocks)
 {
     return (struct forward_options){
-        .max_rows = r->max_rows,
-        .max_outputs = r->max_outputs,
-        .max_sequences = r->parallel,
+        .max_rows = rows_of(o),
+        .max_outputs = o->parallel + SCORE_ROWS,
+        .max_sequences = o->parallel,
         .block_tokens = BLOCK_TOKENS,
         .n_blocks = blocks,
         .max_context = context,
@@ -34,28 +41,65 @@ static struct forward_options forward_sizes(const struct runner *r, int context,
 static uint64_t kv_budget(const struct runner *r, int context)
 {
     uint64_t all = device_info(r->device)->memory;
+    if (r->options->kv_bytes) return r->options->kv_bytes;
     if (all == 0) return host_memory_available() / 4;
-    struct forward_options sizes = forward_sizes(r, context, 1);
-    uint64_t scratch = forward_scratch_bytes(r->weights, &sizes);
+    struct forward_options sizes = forward_sizes(r->options, context, 1);
+    uint64_t scratch = forward_scratch_bytes(r->facts.hyper, &sizes);
     uint64_t used = weights_bytes(r->weights) + 3 * scratch + all / 16;
     return all > used ? all - used : 0;
 }
 
-/* The KV cache holds what the options say, or the longest sequence and DEFAULT_TOKENS for each parallel
- * one, whichever is more; but not more than there is memory for. */
+static int check_context(const struct runner_options *o, const struct hyperparameters *h, int *context,
+                         struct err *err)
+{
+    *context = o->context ? o->context : h->context;
+    if (*context >= 1 && *context <= h->context) return 0;
+    return err_set(err, ERR_INVALID, "a context of %d tokens is outside 1 to %d, the model's own", *context,
+                   h->context);
+}
+
+/* Tokens of KV cache, memory being no object: what the options say, or the longest sequence and DEFAULT_TOKENS
+ * for each parallel one, whichever is more. */
+static int64_t wanted_tokens(const struct runner_options *o, int context)
+{
+    if (o->kv_tokens) return o->kv_tokens;
+    int64_t each = context < DEFAULT_TOKENS ? context : DEFAULT_TOKENS;
+    return each * o->parallel > context ? each * o->parallel : context;
+}
+
+static uint64_t block_count(int64_t tokens)
+{
+    return ((uint64_t)tokens + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+}
+
+int runner_measure(const struct device *device, const struct runner_options *o, struct runner_needs *out,
+                   struct err *err)
+{
+    struct hyperparameters h;
+    size_t weights;
+    int context, rc = weights_measure(device, o->gguf, &h, &weights, err);
+    if (!rc) rc = check_context(o, &h, &context, err);
+    if (rc) return rc;
+    struct forward_options sizes = forward_sizes(o, context, 1);
+    size_t block_bytes = forward_kv_block_bytes(device, &h, BLOCK_TOKENS);
+    int64_t most = wanted_tokens(o, context), least = o->context ? context : LEAST_TOKENS;
+    if (least > context) least = context;
+    if (o->kv_tokens || least > most) least = most;
+    out->fixed = weights + forward_scratch_bytes(&h, &sizes) + forward_result_bytes(&h, &sizes) + SMALL_BYTES;
+    out->kv_least = block_count(least) * block_bytes;
+    out->kv_most = block_count(most) * block_bytes;
+    return 0;
+}
+
+/* The KV cache holds what is wanted, but not more than there is memory for. */
 static int choose_sizes(struct runner *r, const struct runner_options *o, int *blocks, struct err *err)
 {
     const struct hyperparameters *h = r->facts.hyper;
-    int context = o->context ? o->context : h->context;
-    if (context < 1 || context > h->context) {
-        return err_set(err, ERR_INVALID, "a context of %d tokens is outside 1 to %d, the model's own",
-                       context, h->context);
-    }
-    size_t block_bytes = forward_kv_block_bytes(r->device, r->weights, BLOCK_TOKENS);
-    int64_t tokens = o->kv_tokens;
-    if (tokens == 0) {
-        int64_t each = context < DEFAULT_TOKENS ? context : DEFAULT_TOKENS;
-        tokens = each * o->parallel > context ? each * o->parallel : context;
+    int context, rc = check_context(o, h, &context, err);
+    if (rc) return rc;
+    size_t block_bytes = forward_kv_block_bytes(r->device, h, BLOCK_TOKENS);
+    int64_t tokens = wanted_tokens(o, context);
+    if (o->kv_tokens == 0) {
         int64_t fits = (int64_t)(kv_budget(r, context) / block_bytes) * BLOCK_TOKENS;
         if (tokens > fits) tokens = fits > BLOCK_TOKENS ? fits : BLOCK_TOKENS;
     }
@@ -70,6 +114,7 @@ static int choose_sizes(struct runner *r, const struct runner_options *o, int *b
     log_info("KV cache: %lld tokens in %lld blocks, %.0f MiB; one sequence: up to %d tokens (%s)",
              (long long)n * BLOCK_TOKENS, (long long)n, (double)r->facts.kv_bytes / 1048576, context,
              o->kv_tokens ? "as asked for"
+             : o->kv_bytes ? "chosen by model, parallel and its share of the memory budget"
              : device_info(r->device)->memory ? "chosen by model, parallel and the device's memory"
                                               : "chosen by model, parallel and a quarter of free memory");
     return 0;
@@ -135,17 +180,15 @@ static int make_room(struct runner *r, struct err *err)
     return err_set(err, ERR_NOMEM, "out of memory for the rows of a step");
 }
 
-static int prepare(struct runner *r, const struct runner_options *o, struct err *err)
+int runner_prepare(struct runner *r, struct err *err)
 {
+    const struct runner_options *o = r->options;
     int blocks = 0, rc = choose_sizes(r, o, &blocks, err);
     if (rc) return rc;
     rc = make_masks(r, o, err);
     if (rc) return rc;
-    struct forward_options forward = forward_sizes(r, r->facts.limits.context, blocks);
-    for (int i = 0; i < FORWARD_MASKS; i++) forward.allowed[i] = r->mask[i];
-    rc = forward_create(&r->forward, r->device, r->weights, &forward, err);
-    if (rc) return rc;
-    r->stride = forward_table_stride(r->forward);
+    struct forward_options sizes = forward_sizes(o, r->facts.limits.context, blocks);
+    r->stride = (sizes.max_context - 1) / BLOCK_TOKENS + 1;
     rc = kv_blocks_create(&r->kv, blocks, BLOCK_TOKENS, err);
     if (rc) return rc;
     struct scheduler_options scheduler = {r->parallel, r->max_rows, SCORE_ROWS, tier_ready, r};
@@ -158,8 +201,10 @@ static int prepare(struct runner *r, const struct runner_options *o, struct err 
     r->facts.step_rows = r->max_rows;
     r->facts.parameters = weights_parameters(r->weights);
     r->facts.weight_bytes = weights_bytes(r->weights);
-    rc = make_room(r, err);
-    return rc ? rc : tier_create(r, o->store, o->gguf, o->name, err);
+    r->facts.other_bytes = forward_scratch_bytes(r->facts.hyper, &sizes) +
+                           forward_result_bytes(r->facts.hyper, &sizes);
+    if (o->store) r->digest = tier_digest(o->gguf);
+    return make_room(r, err);
 }
 
 static int check_device(struct runner *r, struct gguf *g, struct err *err)
@@ -170,47 +215,76 @@ static int check_device(struct runner *r, struct gguf *g, struct err *err)
     return rc;
 }
 
+int runner_open(struct runner *r, struct err *err)
+{
+    const struct runner_options *o = r->options;
+    int rc = device_info(r->device)->gpu && !o->unchecked ? check_device(r, o->gguf, err) : 0;
+    if (rc) return rc;
+    struct forward_options sizes = forward_sizes(o, r->facts.limits.context, r->facts.kv_blocks);
+    for (int i = 0; i < FORWARD_MASKS; i++) sizes.allowed[i] = r->mask[i];
+    rc = forward_create(&r->forward, r->device, r->weights, &sizes, err);
+    if (rc) return rc;
+    REQUIRE(r->stride == forward_table_stride(r->forward));
+    rc = tier_create(r, o->store, &r->digest, o->name, err);
+    r->options = NULL;
+    return rc;
+}
+
 int runner_create(struct runner **out, struct device *device, const struct runner_options *o, struct err *err)
 {
     *out = NULL;
     struct runner *r = calloc(1, sizeof *r);
     if (!r) return err_set(err, ERR_NOMEM, "out of memory for a model");
     r->device = device;
+    r->options = o;
     r->tokenizer = o->tokenizer;
     r->parallel = o->parallel;
-    r->max_rows = o->step_tokens > o->parallel ? o->step_tokens : o->parallel;
+    r->max_rows = rows_of(o);
     r->pace.limit = o->max_itl;
     r->max_outputs = o->parallel + SCORE_ROWS;
     r->depth = o->in_flight ? o->in_flight : device_info(device)->queued ? FORWARD_IN_FLIGHT : 1;
     r->speculate = o->speculate;
     r->speculates = o->speculate != SPECULATE_OFF && r->depth == 1 && !device_info(device)->gpu;
-    int rc = weights_load(&r->weights, device, o->gguf, err);
-    if (rc) goto fail;
+    int rc = weights_begin(&r->weights, device, o->gguf, err);
+    if (rc) {
+        free(r);
+        return rc;
+    }
     r->facts.hyper = weights_hyperparameters(r->weights);
-    if (device_info(device)->gpu && !o->unchecked) rc = check_device(r, o->gguf, err);
-    if (rc) goto fail;
-    rc = prepare(r, o, err);
-    if (rc) goto fail;
     *out = r;
     return 0;
+}
 
-fail:
-    runner_destroy(r);
-    return rc;
+int runner_load(struct runner *r, size_t bytes, bool *done, struct err *err)
+{
+    return weights_more(r->weights, bytes, done, err);
+}
+
+const struct gguf_tensor *runner_next(const struct runner *r)
+{
+    return weights_next(r->weights);
+}
+
+void runner_close(struct runner *r)
+{
+    struct event_list nobody = {0};
+    struct runner_counts counts = {0};
+    runner_settle(r, &nobody, &counts);
+    tier_destroy(r);
+    r->tier = (struct tier){0};
+    forward_destroy(r->forward);
+    weights_free(r->weights);
+    r->forward = NULL;
+    r->weights = NULL;
 }
 
 void runner_destroy(struct runner *r)
 {
     if (!r) return;
-    struct event_list nobody = {0};
-    struct runner_counts counts = {0};
-    runner_settle(r, &nobody, &counts);
-    tier_destroy(r);
+    runner_close(r);
     scheduler_destroy(r->scheduler);
     kv_blocks_destroy(r->kv);
     sampler_destroy(r->sampler);
-    forward_destroy(r->forward);
-    weights_free(r->weights);
     free(r->end);
     free(r->end_ids);
     free(r->room.token);

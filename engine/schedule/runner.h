@@ -24,18 +24,41 @@ struct runner_options {
     enum engine_speculate speculate;
     bool unchecked;                     /* no short check of a GPU */
     int kv_tokens;                      /* of all sequences together; 0: chosen */
+    uint64_t kv_bytes;                  /* that these may take at most; 0: as the machine's memory allows */
     int context;                        /* of one sequence; 0: the model's own */
 };
 
-/* Loads the weights and makes the KV cache; logs what was chosen. */
+/* A runner is made in parts, so that the steps of others go on in between. The options must stay until
+ * runner_open; after a failure of any part comes runner_destroy. */
 int runner_create(struct runner **out, struct device *, const struct runner_options *,
                   struct err *) WARN_UNUSED;
-void runner_destroy(struct runner *); /* NULL is fine; all requests are released */
+/* Loads about so many bytes more of the weights; *done: they are all there. */
+int runner_load(struct runner *, size_t bytes, bool *done, struct err *) WARN_UNUSED;
+/* As weights_next; on any thread. */
+const struct gguf_tensor *runner_next(const struct runner *);
+/* Chooses the sizes, logs them, and makes what lies in the host's memory. On any thread. */
+int runner_prepare(struct runner *, struct err *) WARN_UNUSED;
+/* Makes the KV cache and the rest of what lies on the device, after a check of a GPU. */
+int runner_open(struct runner *, struct err *) WARN_UNUSED;
+/* Frees what lies on the device: all requests are released, the last steps end. */
+void runner_close(struct runner *);
+/* Frees the rest: on any thread if it was closed. NULL is fine. */
+void runner_destroy(struct runner *);
+
+/* What a model would take with these options, nothing being loaded. On any thread. */
+struct runner_needs {
+    uint64_t fixed;    /* all but the KV cache */
+    uint64_t kv_least; /* for one conversation worth the name */
+    uint64_t kv_most;  /* what it takes where there is room */
+};
+int runner_measure(const struct device *, const struct runner_options *, struct runner_needs *out,
+                   struct err *) WARN_UNUSED;
 
 struct runner_facts {
     const struct hyperparameters *hyper;
     struct request_limits limits;
     uint64_t parameters, weight_bytes, kv_bytes;
+    uint64_t other_bytes; /* of what else it takes while it is loaded */
     int kv_blocks, block_tokens, step_rows;
 };
 const struct runner_facts *runner_facts(const struct runner *);
@@ -56,8 +79,15 @@ struct runner_counts {
     atomic_int *rows;     /* gets those of the step that begins; may be NULL */
 };
 /* Begins a step of the model, or ends one; where the device does both at once, the next step begins while one
- * is under way. `alone`: no other runner has steps under way. False where nothing can run. */
-bool runner_step(struct runner *, bool alone, struct event_list *out, struct runner_counts *);
+ * is under way. `others`: steps of other runners go in between. `bound`: seconds that the step may take because of
+ * streams elsewhere; 0: any. False where nothing can run. */
+bool runner_step(struct runner *, bool others, double bound, struct event_list *out, struct runner_counts *);
+/* Ends all steps under way. */
+void runner_settle(struct runner *, struct event_list *out, struct runner_counts *);
+bool runner_is_busy(const struct runner *); /* has requests, or steps under way */
+/* Seconds between two tokens of its streams that others may cause, and that its own steps of them take; both 0
+ * where it has no streams now, or knows too little. */
+void runner_patience(const struct runner *, double *limit, double *step);
 /* Saves a part of what the prefix cache holds, when there is nothing else to do. Seconds until the next call can
  * do something; negative: there is nothing to save. */
 double runner_save(struct runner *);
@@ -75,7 +105,7 @@ struct runner_load {
     double begins, ends; /* seconds until a new request would begin; between two ends */
 };
 /* Adds what the runner has at present, and notes at each request how far it is. */
-void runner_load(const struct runner *, struct runner_load *);
+void runner_observe(const struct runner *, struct runner_load *);
 
 /* engine_bench_run on an idle runner. */
 int runner_bench(struct runner *, const struct engine_bench *, struct engine_bench_result *,

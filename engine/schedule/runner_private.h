@@ -37,11 +37,14 @@ struct step_record {
     struct step_part *part; /* [parallel] */
     int n_parts;
     int n_rows;
-    double began;
+    int streams;       /* once it is over: of a step without prefill; else 0 */
+    double began, seconds;
 };
 
 struct runner {
     struct device *device;
+    const struct runner_options *options; /* NULL once it is open */
+    struct prefix_key digest;             /* of the tensors, where there is a store */
     const struct tokenizer *tokenizer;
     struct weights *weights;
     struct forward *forward;
@@ -65,7 +68,9 @@ struct runner {
     int first_record, n_records;
     struct engine_top top[TOP_ROOM];
     struct request *first, *last; /* live ones, by age */
+    int streams;       /* in the newest step: sequences with one token to go */
     double output;     /* tokens of a choice, lately; 0: none has ended */
+    double token;      /* seconds of a stream's token, lately, with what drafts save; 0: none yet */
     double reported;   /* when places in the queue were told last */
 };
 
@@ -81,6 +86,8 @@ void runner_balance(struct request *);
 
 /* A choice has ended with so many tokens. */
 void forecast_learn(struct runner *, int output);
+/* A step of streams alone took `seconds` and gave so many tokens. */
+void forecast_learn_step(struct runner *, int streams, double seconds, int tokens);
 /* Tokens of prompt and answers that a new request is likely to have. */
 double forecast_cost(const struct runner *, const struct request *);
 /* Seconds until a request that comes now would begin, and between two ends of requests; not lowered. */
@@ -95,8 +102,6 @@ bool forecast_misses(const struct runner *, const struct request *, double now);
 void step_room_begin(struct runner *, struct batch *);
 void step_room_rows(struct runner *, struct batch *, const struct kv_table *, int index,
                     const int32_t *tokens, int first, int rows);
-/* Ends all steps under way. */
-void runner_settle(struct runner *, struct event_list *out, struct runner_counts *);
 
 /* ---- outcome.c ---- */
 

@@ -338,14 +338,29 @@ static int32_t pick_any(struct sampler *s, float max, float inverse, double unif
     return -1;
 }
 
-int32_t sampler_choose(struct sampler *s, const float *logits, const struct sampling *p,
+/* Takes away the tokens whose bits are not there; most words are all of a kind. */
+static void restrict_to(float *value, const uint64_t *may, int vocab)
+{
+    for (int first = 0; first < vocab; first += 64) {
+        uint64_t word = may[first / 64];
+        int n = vocab - first < 64 ? vocab - first : 64;
+        if (word == UINT64_MAX) continue;
+        for (int i = 0; i < n; i++) value[first + i] = word >> i & 1 ? value[first + i] : -INFINITY;
+    }
+}
+
+int32_t sampler_choose(struct sampler *s, const float *logits, const uint64_t *may, const struct sampling *p,
                        const struct token_counts *counts, int choice, int64_t position, struct err *err)
 {
     if (!load(s->value, logits, s->allowed, s->vocab)) {
         return err_set(err, ERR_DEVICE, "the model's logits are not finite");
     }
+    if (may) restrict_to(s->value, may, s->vocab);
     adjust(s->value, s->vocab, p, counts);
     float max = maximum(s->value, s->vocab);
+    if (may && max == -INFINITY) {
+        return err_set(err, ERR_UNSUPPORTED, "no token of the model may come next where the grammar goes on");
+    }
     if (!isfinite(max)) return err_set(err, ERR_DEVICE, "no token has a finite logit");
     if (p->temperature < GREEDY_BELOW || p->top_k == 1) return greedy(s->value, max);
 

@@ -28,11 +28,13 @@ float sampler_logprobs(struct sampler *, const float *logits, int32_t chosen, st
 /* The log-probability of each of ids[n] likewise. */
 void sampler_want(struct sampler *, const float *logits, const int32_t *ids, size_t n, float *out);
 
-/* Chooses a token; below a temperature of 1e-5 the likeliest. The random number is Philox4x32-10
+/* Chooses a token of those whose bits are in may[(vocab + 63) / 64] (NULL: any); below a temperature of 1e-5 the
+ * likeliest. The random number is Philox4x32-10
  * (Salmon et al., SC 2011) keyed on (seed, choice, position): no state. Order: bias, penalties,
  * temperature, top_k, top_p, min_p.
- * Returns the id, or ERR_DEVICE where an allowed logit is NaN or infinite, or none is left. */
-int32_t sampler_choose(struct sampler *, const float *logits, const struct sampling *,
+ * Returns the id, or ERR_DEVICE where an allowed logit is NaN or infinite, or none is left, ERR_UNSUPPORTED where
+ * none may be. */
+int32_t sampler_choose(struct sampler *, const float *logits, const uint64_t *may, const struct sampling *,
                        const struct token_counts *, int choice, int64_t position, struct err *);
 
 #endif

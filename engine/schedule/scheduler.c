@@ -17,6 +17,7 @@ struct scheduler {
     int n_running;
     int promised;          /* blocks, sum over the tasks of the plan being made */
     int rows_left, score_left;
+    bool shared;           /* others wait for the steps' ends */
     uint64_t preemptions;
 };
 
@@ -135,6 +136,15 @@ void scheduler_resume(struct scheduler *s, struct task *t)
 int scheduler_running(const struct scheduler *s)
 {
     return s->n_running;
+}
+
+int scheduler_streams(const struct scheduler *s)
+{
+    int n = 0;
+    for (const struct task *t = s->oldest; t; t = t->next) {
+        n += t->state == TASK_RUNNING && !t->scored && t->n_tokens - t->n_computed == 1;
+    }
+    return n;
 }
 
 uint64_t scheduler_preemptions(const struct scheduler *s)
@@ -355,16 +365,6 @@ static void plan_rescue(struct scheduler *s)
 
 /* ---- drafts ---- */
 
-/* Rows kept for the drafts of those that have their row: at most a quarter of what is left. */
-static int reserve_drafts(struct scheduler *s)
-{
-    int wanted = 0;
-    for (struct task *t = s->oldest; t; t = t->next) wanted += t->rows > 0 ? t->drafts : 0;
-    int reserved = wanted < s->rows_left / 4 ? wanted : s->rows_left / 4;
-    s->rows_left -= reserved;
-    return reserved;
-}
-
 /* Drafts get what all others left; a block of output for each task that runs stays untouched. */
 static void plan_drafts(struct scheduler *s)
 {
@@ -383,6 +383,11 @@ static void plan_drafts(struct scheduler *s)
     }
 }
 
+void scheduler_share(struct scheduler *s, bool shared)
+{
+    s->shared = shared;
+}
+
 const struct plan *scheduler_plan(struct scheduler *s, int prefill)
 {
     s->promised = 0;
@@ -391,12 +396,12 @@ const struct plan *scheduler_plan(struct scheduler *s, int prefill)
     for (struct task *t = s->oldest; t; t = t->next) t->rows = t->promised = 0;
 
     plan_decode(s);
-    if (s->rows_left < s->options.step_rows && s->rows_left > prefill) s->rows_left = prefill;
-    int reserved = reserve_drafts(s);
+    if ((s->shared || s->rows_left < s->options.step_rows) && s->rows_left > prefill) s->rows_left = prefill;
     admit(s);
     plan_prefill(s);
-    s->rows_left += reserved;
-    if (s->rows_left == s->options.step_rows) plan_rescue(s);
+    bool any = false;
+    for (struct task *t = s->oldest; t; t = t->next) any |= t->rows > 0;
+    if (!any) plan_rescue(s);
     plan_drafts(s);
 
     s->plan.n_tasks = s->plan.n_rows = s->plan.copies.n = 0;

@@ -10,8 +10,8 @@
  * go on before new ones begin. Each running task with one token to go gets its row first;
  * the rest of the step is prefill, a quarter of it for the oldest prompt and the remainder
  * for those with the fewest tokens left, so that first tokens come early and the long ones
- * go on: whoever is passed becomes the oldest in time. Drafts take what prefill leaves, a quarter of its rows
- * in any case, and only blocks that nobody who runs is going to need next.
+ * go on: whoever is passed becomes the oldest in time. Drafts take what prefill leaves, and only blocks that
+ * nobody who runs is going to need next.
  * Output needs no reservation: when blocks run out, the youngest task gives its own back
  * and computes its tokens again later. The oldest can always go on, so nothing blocks forever. */
 #ifndef HEARTH_SCHEDULER_H
@@ -87,10 +87,13 @@ void scheduler_resume(struct scheduler *, struct task *);
  * Afterwards the caller adds task->rows to n_computed of each task in it; rows beyond n_tokens are of drafts, and
  * count as far as these turn out right. */
 const struct plan *scheduler_plan(struct scheduler *, int prefill);
+/* Whether others wait for the steps' ends: `prefill` then holds also where nobody runs here. */
+void scheduler_share(struct scheduler *, bool);
 
 /* Those that wait for their turn, in its order: the one behind `t`, the first for NULL. */
 const struct task *scheduler_queued(const struct scheduler *, const struct task *t);
 int scheduler_running(const struct scheduler *);
+int scheduler_streams(const struct scheduler *); /* of those, with one token to go */
 uint64_t scheduler_preemptions(const struct scheduler *); /* since creation */
 
 #endif

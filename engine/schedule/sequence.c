@@ -26,8 +26,9 @@ int sequence_start(struct sequence *s, struct err *err)
     s->task.tokens = s->tokens;
     s->task.finds = !r->private && !r->prompt_logprobs;
     s->task.n_tokens = s->n_known = r->n_prompt;
-    if (!penalised(&r->sampling)) return 0;
-    int rc = token_counts_create(&s->counts, err);
+    int rc = r->grammar ? grammar_state_create(&s->grammar, r->grammar, err) : 0;
+    if (rc || !penalised(&r->sampling)) return rc;
+    rc = token_counts_create(&s->counts, err);
     for (int i = 0; !rc && i < r->n_prompt; i++) rc = token_counts_add(s->counts, r->prompt[i], true, err);
     return rc;
 }
@@ -146,6 +147,20 @@ int sequence_accept(struct sequence *s, int32_t id, const char *bytes, size_t n_
     return emit(s, released + more, out, err);
 }
 
+int32_t sequence_think(struct sequence *s, int32_t id)
+{
+    const struct engine_thinking *t = &s->request->thinking;
+    if (t->n_end == 0 || s->thought) return id;
+    bool none = s->n_output == 0 && t->open >= 0 && id != t->open;
+    if (s->n_end == 0 && (none || id == t->close)) {
+        s->thought = true;
+    } else if (s->n_end > 0 || s->n_output >= t->budget) {
+        id = t->end[s->n_end++];
+        s->thought = s->n_end == t->n_end;
+    }
+    return id;
+}
+
 int sequence_flush(struct sequence *s, struct event_list *out, struct err *err)
 {
     const char *text;
@@ -166,6 +181,7 @@ static struct event *farewell(struct request *r, int choice, double now)
     event->id = r->id;
     event->user = r->user;
     event->choice = choice;
+    event->stop = text_stream_stop(r->sequence[choice].stream);
     event->prompt_tokens = r->n_prompt;
     event->cached_tokens = r->sequence[0].task.n_found < r->n_prompt ? r->sequence[0].task.n_found : r->n_prompt;
     event->completion_tokens = r->sequence[choice].n_output;

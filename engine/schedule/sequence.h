@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "../grammar/grammar.h"
 #include "../text/stream.h"
 #include "event.h"
 #include "sampler.h"
@@ -29,9 +30,12 @@ struct sequence {
                        * drafts */
     int capacity, n_known;
     int n_output;
+    int n_end;        /* of the tokens that end its thinking, those that were put in */
+    bool thought;     /* it does not think any more */
     struct text_stream *stream;
     struct token_counts *counts;  /* NULL without penalties */
     struct speculation speculation;
+    struct grammar_state *grammar; /* where the output stands in it; NULL: free text */
     struct held_token *held;      /* [held_capacity] tokens whose text is not out yet */
     struct engine_top *held_top;  /* [held_capacity][n_top] */
     int n_held, held_capacity;
@@ -51,7 +55,9 @@ struct request {
     int n_prompt;
     int choices;
     int max_tokens;        /* -1: to the end of the context */
+    struct engine_thinking thinking;
     int limit;             /* tokens of a sequence at most, prompt included */
+    struct grammar *grammar; /* a reference; NULL: free text */
     bool ignore_eos, logprobs, prompt_logprobs;
     bool private;          /* neither finds nor leaves anything in the prefix cache */
     bool warm;             /* fills the prefix cache and says nothing */
@@ -109,6 +115,8 @@ void request_free(struct request *); /* no task is scheduled any more */
 int sequence_accept(struct sequence *, int32_t id, const char *bytes, size_t n_bytes, float logprob,
                     const struct engine_top *top, struct event_list *out, enum finish *finish,
                     struct err *) WARN_UNUSED;
+/* What the next token is where `id` was chosen: that one, or the next of those that end too long a thinking. */
+int32_t sequence_think(struct sequence *, int32_t id);
 /* Sends what text is held back: the choice ends without a stop string. */
 int sequence_flush(struct sequence *, struct event_list *out, struct err *) WARN_UNUSED;
 /* A choice starts where the prompt ends: takes over its tokens and counts. */

@@ -8,6 +8,8 @@
 
 #include "runner_private.h"
 
+#define FEW_ROWS 8 /* of a first prompt beside others' streams, while nobody knows what a row takes */
+
 /* ---- the batch ---- */
 
 void step_room_begin(struct runner *r, struct batch *b)
@@ -37,8 +39,8 @@ void step_room_rows(struct runner *r, struct batch *b, const struct kv_table *kv
 static bool device_chooses(const struct runner *r, const struct sequence *s)
 {
     const struct request *q = s->request;
-    return r->depth > 1 && !s->counts && !q->biased && !q->logprobs && !s->task.scored &&
-           (q->forked || q->choices == 1);
+    return r->depth > 1 && !s->counts && !q->grammar && !q->biased && !q->logprobs && !s->task.scored &&
+           q->thinking.n_end == 0 && (q->forked || q->choices == 1);
 }
 
 /* ---- drafts ---- */
@@ -117,6 +119,7 @@ static void fill(struct runner *r, const struct plan *plan, struct batch *b, str
     for (int pass = 0; pass < 2; pass++) {
         for (int i = 0; i < plan->n_tasks; i++) {
             struct step_part p = part_of(r, plan->task[i]);
+            if (pass == 0) r->streams += p.completes && p.rows - p.drafts == 1;
             int wanted = p.sequence->request->ignore_eos ? MASK_WITHOUT_ENDS : MASK_WITH_ENDS;
             if (p.chosen && mask < 0) mask = wanted;
             if (p.chosen && mask != wanted) {
@@ -150,12 +153,25 @@ static void count_as_done(const struct step_part *p)
     s->task.n_tokens = next + 1;
 }
 
-static bool begin_step(struct runner *r, struct event_list *out, struct runner_counts *counts)
+/* Rows of prefill that the next step may have. */
+static int prefill_rows(const struct runner *r, double bound)
+{
+    struct pace pace = r->pace;
+    if (bound > 0 && (pace.limit == 0 || bound < pace.limit)) pace.limit = bound;
+    int most = bound > 0 && pace.row == 0 ? FEW_ROWS : r->max_rows; /* first a small one, to learn from */
+    int streams = scheduler_streams(r->scheduler);
+    int own = pace_rows(&r->pace, streams, most), shared = pace_rows(&pace, streams, most);
+    return own < shared ? own : shared;
+}
+
+static bool begin_step(struct runner *r, double bound, struct event_list *out, struct runner_counts *counts)
 {
     struct err err = {0};
     struct batch batch;
     draft(r);
-    const struct plan *plan = scheduler_plan(r->scheduler, pace_rows(&r->pace, r->max_rows));
+    scheduler_share(r->scheduler, bound > 0);
+    const struct plan *plan = scheduler_plan(r->scheduler, prefill_rows(r, bound));
+    r->streams = 0;
     if (plan->n_rows == 0) return false;
     struct step_record *record = &r->record[(r->first_record + r->n_records) % FORWARD_IN_FLIGHT];
     fill(r, plan, &batch, record);
@@ -220,7 +236,7 @@ static void end_part(struct runner *r, const struct step_part *p, const struct e
 }
 
 /* How long the step had the device, which its predecessor may have kept busy at first. */
-static void learn(struct runner *r, const struct step_record *record)
+static void learn(struct runner *r, struct step_record *record)
 {
     double now = clock_seconds();
     double seconds = now - fmax(record->began, r->last_end);
@@ -231,7 +247,9 @@ static void learn(struct runner *r, const struct step_record *record)
     }
     int others = record->n_rows - streams; /* prefill and drafts */
     if (others == drafts) speculation_cost_learn(&r->cost, streams, drafts, seconds);
-    if (others > drafts || drafts == 0) pace_learn(&r->pace, others, seconds);
+    if (others > drafts || drafts == 0) pace_learn(&r->pace, streams, others, seconds);
+    record->streams = others == drafts ? streams : 0;
+    record->seconds = seconds;
     r->last_end = now;
 }
 
@@ -244,11 +262,15 @@ static void end_step(struct runner *r, struct event_list *out, struct runner_cou
     r->n_records--;
     int rc = forward_end(r->forward, &result, &err);
     if (!rc) learn(r, record);
+    uint64_t tokens = counts->completion_tokens;
     const float *logits = result.logits;
     for (int i = 0; i < record->n_parts; i++) {
         const struct step_part *p = &record->part[i];
         end_part(r, p, rc ? &err : NULL, logits, p->chosen && !rc ? result.ids[p->place] : -1, out, counts);
         logits += (size_t)p->outputs * (size_t)r->facts.hyper->vocab;
+    }
+    if (!rc && record->streams > 0) {
+        forecast_learn_step(r, record->streams, record->seconds, (int)(counts->completion_tokens - tokens));
     }
 }
 
@@ -257,11 +279,25 @@ void runner_settle(struct runner *r, struct event_list *out, struct runner_count
     while (r->n_records > 0) end_step(r, out, counts);
 }
 
-bool runner_step(struct runner *r, bool alone, struct event_list *out, struct runner_counts *counts)
+bool runner_is_busy(const struct runner *r)
 {
-    int depth = alone ? r->depth : 1;
-    if (tier_begin(r) || !alone) runner_settle(r, out, counts);
-    bool began = begin_step(r, out, counts);
+    return r->first || r->n_records > 0;
+}
+
+void runner_patience(const struct runner *r, double *limit, double *step)
+{
+    *limit = r->pace.limit > 0 ? r->pace.limit : PACE_FACTOR * r->pace.single;
+    *step = r->pace.decode;
+    if (r->streams == 0 || !runner_is_busy(r)) *limit = *step = 0;
+}
+
+bool runner_step(struct runner *r, bool others, double bound, struct event_list *out,
+                 struct runner_counts *counts)
+{
+    int depth = others ? 1 : r->depth;
+    if (tier_begin(r) || others) runner_settle(r, out, counts);
+    tier_save_between(r);
+    bool began = begin_step(r, bound, out, counts);
     if (r->n_records == depth || (!began && r->n_records > 0)) {
         end_step(r, out, counts);
         return true;

@@ -17,14 +17,15 @@ enum {
 };
 #define READ_RATE 500e6   /* bytes per second, until it is measured */
 #define SAVE_AGAIN 0.01   /* seconds, when the store's queue is full */
+#define SAVE_SECONDS 0.1  /* from one block that is saved between steps to the next */
 #define FLUSH_SECONDS 10.0
 
 /* ---- the root ---- */
 
-/* Of everything that is in the tensors. */
-static struct prefix_key digest_tensors(const struct gguf *g)
+struct prefix_key tier_digest(const struct gguf *g)
 {
     struct prefix_key key = {0, 0};
+    double began = clock_seconds();
     for (size_t i = 0; i < gguf_n_tensors(g); i++) {
         const struct gguf_tensor *t = gguf_tensor(g, i);
         key = prefix_root_behind(key, t->name.bytes, t->name.length);
@@ -33,6 +34,7 @@ static struct prefix_key digest_tensors(const struct gguf *g)
         key = prefix_root_behind(key, t->data, t->bytes);
         gguf_release(g, t->data, t->bytes);
     }
+    log_debug("prefix keys: digest of the tensors in %.2f s", clock_seconds() - began);
     return key;
 }
 
@@ -60,7 +62,7 @@ static int probe(struct runner *r, struct prefix_key *key, struct err *err)
 }
 
 /* Keys that outlive the process stand for the very weights and kernels; else the model is known. */
-static int make_root(struct runner *r, const struct gguf *g, struct err *err)
+static int make_root(struct runner *r, const struct prefix_key *digest, struct err *err)
 {
     const struct hyperparameters *h = r->facts.hyper;
     const struct device_info *device = device_info(r->device);
@@ -79,21 +81,18 @@ static int make_root(struct runner *r, const struct gguf *g, struct err *err)
     r->facts.limits.root = prefix_root(text, (size_t)n);
     if (!r->tier.store) return 0;
     double began = clock_seconds();
-    struct prefix_key digest = digest_tensors(g);
-    r->facts.limits.root = prefix_root_behind(r->facts.limits.root, &digest, sizeof digest);
-    double digested = clock_seconds();
+    r->facts.limits.root = prefix_root_behind(r->facts.limits.root, digest, sizeof *digest);
     int rc = probe(r, &r->facts.limits.root, err);
-    log_debug("prefix keys: %s; digest %.2f s, probe %.2f s", text, digested - began,
-              clock_seconds() - digested);
+    log_debug("prefix keys: %s; probe %.2f s", text, clock_seconds() - began);
     return rc;
 }
 
-int tier_create(struct runner *r, struct store *store, const struct gguf *g, const char *model,
+int tier_create(struct runner *r, struct store *store, const struct prefix_key *digest, const char *model,
                 struct err *err)
 {
     struct tier *t = &r->tier;
     t->store = store;
-    t->block_bytes = forward_kv_block_bytes(r->device, r->weights, BLOCK_TOKENS);
+    t->block_bytes = forward_kv_block_bytes(r->device, r->facts.hyper, BLOCK_TOKENS);
     t->read_time = (double)t->block_bytes / READ_RATE;
     if (store) {
         t->model = strdup(model);
@@ -102,19 +101,10 @@ int tier_create(struct runner *r, struct store *store, const struct gguf *g, con
         int rc = kv_table_create(&t->table, r->kv, r->facts.limits.context, err);
         if (rc) return rc;
     }
-    return make_root(r, g, err);
+    return make_root(r, digest, err);
 }
 
 /* ---- fetching ---- */
-
-bool tier_begin(struct runner *r)
-{
-    struct tier *t = &r->tier;
-    bool waits = t->fetching;
-    t->fetching = false;
-    t->left = t->store ? 1 + PORTION / (int)t->block_bytes : 0;
-    return waits;
-}
 
 /* How many blocks the store has behind those of the table. */
 static int count_stored(const struct runner *r, const struct task *task, int n_tokens)
@@ -180,7 +170,7 @@ static bool fetch(struct runner *r, const struct task *task)
 {
     struct tier *t = &r->tier;
     int idle, n = task->n_tokens - 1; /* the last token is computed in any case */
-    kv_table_root(&t->table, task->kv.root);
+    kv_table_root(&t->table, task->kv.root, task->kv.owner);
     kv_table_adopt(&t->table, r->kv, task->tokens, kv_table_find(&t->table, r->kv, task->tokens, n, &idle));
     int stored = is_worth_it(r) ? count_stored(r, task, n) : 0;
     bool more = stored > 0 && r->n_records > 0; /* steps under way may hold the blocks that are free by now */
@@ -204,8 +194,7 @@ bool tier_ready(void *runner, struct task *task)
     r->tier.fetching |= r->tier.store && !s->fetched;
     if (r->tier.fetching) return false;
     if (q->explains) {
-        explain_look(&q->explain, kv_blocks_index(r->kv), BLOCK_TOKENS, task->kv.root, q->prompt,
-                     q->n_prompt);
+        explain_look(&q->explain, kv_blocks_index(r->kv), BLOCK_TOKENS, &task->kv, q->prompt, q->n_prompt);
     }
     return true;
 }
@@ -263,6 +252,26 @@ double tier_save(struct runner *r)
     }
     prefix_mark_saved(index, block, true);
     return 0;
+}
+
+/* ---- around steps ---- */
+
+bool tier_begin(struct runner *r)
+{
+    struct tier *t = &r->tier;
+    bool waits = t->fetching;
+    t->fetching = false;
+    t->left = t->store ? 1 + PORTION / (int)t->block_bytes : 0;
+    t->due = t->store && clock_seconds() - t->saved >= SAVE_SECONDS && find_unsaved(r) >= 0;
+    return waits || t->due;
+}
+
+void tier_save_between(struct runner *r)
+{
+    struct tier *t = &r->tier;
+    if (!t->due) return;
+    tier_save(r);
+    t->saved = clock_seconds();
 }
 
 void tier_destroy(struct runner *r)

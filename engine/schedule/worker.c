@@ -41,6 +41,7 @@ struct worker {
     int n_runners;
     struct event_list events; /* of this step */
     bool idle;                /* the device was told */
+    uint64_t preempted;       /* by runners that are gone */
     void (*last)(void *argument);
     void *last_argument;
 
@@ -121,23 +122,49 @@ static void publish(struct worker *w)
 
 static void publish_load(struct worker *w)
 {
-    struct runner_load load = {0};
-    for (int i = 0; i < w->n_runners; i++) runner_load(w->runner[i], &load);
+    struct runner_load load = {.preempted = w->preempted};
+    for (int i = 0; i < w->n_runners; i++) runner_observe(w->runner[i], &load);
     meters_load(&w->meters, &load);
 }
 
-/* One step of every model. False where there was nothing to do. */
+static void settle(struct worker *w, struct runner_counts *counts)
+{
+    for (int i = 0; i < w->n_runners; i++) runner_settle(w->runner[i], &w->events, counts);
+}
+
+/* How long a step of `own` may take, so that the streams of all others go on in time: what the least patient has
+ * left when every other model that streams had its step. 0: as long as it likes. */
+static double bound_for(const struct worker *w, const struct runner *own)
+{
+    double least = 0, steps = 0;
+    for (int i = 0; i < w->n_runners; i++) {
+        double limit, takes;
+        if (w->runner[i] == own) continue;
+        runner_patience(w->runner[i], &limit, &takes);
+        steps += takes;
+        if (limit > 0 && (least == 0 || limit < least)) least = limit;
+    }
+    return least == 0 ? 0 : fmax(least - steps, 1e-6);
+}
+
+/* One step of every model: they take turns, so that each stream gets a token in every round. False where there was
+ * nothing to do. */
 static bool step(struct worker *w, double *deadline)
 {
     bool worked = false;
+    int busy = 0;
     struct runner_counts counts = {.rows = &w->meters.step_rows};
     *deadline = 0;
     double began = meters_step_begins(&w->meters);
+    for (int i = 0; i < w->n_runners; i++) busy += runner_is_busy(w->runner[i]);
+    if (busy > 1) settle(w, &counts); /* the device ends steps in the order in which they began */
     for (int i = 0; i < w->n_runners; i++) {
         double next = runner_expire(w->runner[i], clock_seconds(), &w->events);
         if (next > 0 && (*deadline == 0 || next < *deadline)) *deadline = next;
         runner_report(w->runner[i], clock_seconds(), &w->events);
-        worked |= runner_step(w->runner[i], w->n_runners == 1, &w->events, &counts);
+        if (!runner_is_busy(w->runner[i])) continue;
+        double bound = busy > 1 ? bound_for(w, w->runner[i]) : 0;
+        worked |= runner_step(w->runner[i], busy > 1, bound, &w->events, &counts);
     }
     meters_step_ends(&w->meters, began, worked, &counts);
     publish_load(w);
@@ -173,12 +200,16 @@ static void take_in(struct worker *w)
     w->asked = false;
 }
 
+/* The functions use the device as they like: no step may be under way. */
 static void run_calls(struct worker *w)
 {
     while (w->calls) {
         struct call *call = w->calls;
+        struct runner_counts counts = {0};
         w->calls = call->next;
         pthread_mutex_unlock(&w->mutex);
+        settle(w, &counts);
+        meters_step_ends(&w->meters, 0, false, &counts);
         int rc = call->function(call->argument, w->device, call->err);
         w->idle = !w->device;
         pthread_mutex_lock(&w->mutex);
@@ -364,11 +395,35 @@ int worker_call(struct worker *w, int (*function)(void *argument, struct device 
     return call.rc;
 }
 
-void worker_add_runner(struct worker *w, struct runner *r)
+int worker_add_runner(struct worker *w, struct runner *r, struct err *err)
 {
-    REQUIRE(w->n_runners < RUNNERS_MAX);
+    if (w->n_runners == RUNNERS_MAX) return err_set(err, ERR_LIMIT, "%d models are loaded: no more can be", RUNNERS_MAX);
     w->runner[w->n_runners++] = r;
     atomic_fetch_add_explicit(&w->meters.blocks, runner_facts(r)->kv_blocks, memory_order_relaxed);
+    return 0;
+}
+
+int worker_remove_runner(struct worker *w, struct runner *r, struct err *err)
+{
+    bool busy = false;
+    pthread_mutex_lock(&w->mutex);
+    take_in(w);
+    for (struct request *q = w->live; q; q = q->live_next) busy |= q->runner == r && !q->warm;
+    for (struct request *q = w->live; q && !busy; q = q->live_next) {
+        if (q->runner == r) runner_cancel(q, clock_seconds(), &w->events);
+    }
+    pthread_mutex_unlock(&w->mutex);
+    if (busy) return err_set(err, ERR_BUSY, "the model has requests in progress");
+    publish(w);
+    struct runner_load load = {0};
+    runner_observe(r, &load);
+    w->preempted += load.preempted;
+    atomic_fetch_sub_explicit(&w->meters.blocks, runner_facts(r)->kv_blocks, memory_order_relaxed);
+    int at = 0;
+    while (w->runner[at] != r) at++;
+    memmove(&w->runner[at], &w->runner[at + 1], (size_t)(--w->n_runners - at) * sizeof w->runner[0]);
+    publish_load(w);
+    return 0;
 }
 
 bool worker_is_idle(struct worker *w)
@@ -464,6 +519,11 @@ bool worker_wait(struct worker *w, double seconds)
     bool some = w->outbox.first != NULL;
     pthread_mutex_unlock(&w->mutex);
     return some;
+}
+
+const struct device *worker_opened(const struct worker *w)
+{
+    return w->device;
 }
 
 const struct device_info *worker_device(const struct worker *w)

@@ -25,7 +25,9 @@ int worker_call(struct worker *, int (*function)(void *argument, struct device *
                 void *argument,
                 struct err *) WARN_UNUSED;
 /* From inside a worker_call: the runner takes part in the steps from now on. */
-void worker_add_runner(struct worker *, struct runner *);
+int worker_add_runner(struct worker *, struct runner *, struct err *) WARN_UNUSED;
+/* Likewise; it takes part no more. Its requests that only fill the cache are ended; ERR_BUSY: it has others. */
+int worker_remove_runner(struct worker *, struct runner *, struct err *) WARN_UNUSED;
 bool worker_is_idle(struct worker *); /* no request is alive */
 
 /* Takes over the request, also when it fails. ERR_BUSY, ERR_DRAINING. */
@@ -37,6 +39,7 @@ void worker_drain(struct worker *);
 struct event *worker_poll(struct worker *);
 bool worker_wait(struct worker *, double seconds);
 const struct device_info *worker_device(const struct worker *); /* constant */
+const struct device *worker_opened(const struct worker *); /* for what is constant of the device itself */
 void worker_status(const struct worker *, struct engine_status *);
 int worker_slots(struct worker *, struct engine_slot *out, int room); /* as engine_slots */
 

@@ -16,6 +16,7 @@ struct node {
     uint32_t parent, fail; /* fail: the longest proper suffix that is also a node */
     uint32_t depth;
     uint32_t match;        /* length of the longest stop string that ends here; 0: none */
+    uint32_t stop;         /* which one that is */
     unsigned char byte;
 };
 
@@ -62,7 +63,7 @@ static uint32_t next_state(const struct text_stream *stream, uint32_t state, uns
     }
 }
 
-static void add_stop(struct text_stream *stream, const char *stop)
+static void add_stop(struct text_stream *stream, const char *stop, uint32_t index)
 {
     uint32_t at = 0;
     for (; *stop; stop++) {
@@ -77,7 +78,10 @@ static void add_stop(struct text_stream *stream, const char *stop)
         }
         at = child;
     }
-    stream->nodes[at].match = stream->nodes[at].depth;
+    if (!stream->nodes[at].match) {
+        stream->nodes[at].match = stream->nodes[at].depth;
+        stream->nodes[at].stop = index;
+    }
 }
 
 /* Breadth first, because a node's fail link needs those of all shorter ones. `queue` is [n_nodes]. */
@@ -92,6 +96,7 @@ static void link_nodes(struct text_stream *stream, uint32_t *queue)
         nodes[at].fail = parent ? next_state(stream, nodes[parent].fail, nodes[at].byte) : 0;
         if (!nodes[at].match) {
             nodes[at].match = nodes[nodes[at].fail].match;
+            nodes[at].stop = nodes[nodes[at].fail].stop;
         }
         for (uint32_t child = nodes[at].child; child; child = nodes[child].sibling) {
             queue[tail++] = child;
@@ -139,7 +144,7 @@ int text_stream_create(struct text_stream **out, const char *const *stop, size_t
     stream->nodes[0] = (struct node){0};
     stream->n_nodes = 1;
     for (size_t i = 0; i < n_stop; i++) {
-        add_stop(stream, stop[i]);
+        add_stop(stream, stop[i], (uint32_t)i);
     }
     link_nodes(stream, queue);
     free(queue);
@@ -317,6 +322,11 @@ int text_stream_push(struct text_stream *stream, const char *bytes, size_t n_byt
         ++*released;
     }
     return 0;
+}
+
+int text_stream_stop(const struct text_stream *stream)
+{
+    return stream->stopped ? (int)stream->nodes[stream->state].stop : -1;
 }
 
 int text_stream_flush(struct text_stream *stream, const char **text, size_t *length, size_t *released,

@@ -21,6 +21,8 @@ void text_stream_destroy(struct text_stream *); /* NULL is fine */
  * released), 0 otherwise, negative on ERR_NOMEM. */
 int text_stream_push(struct text_stream *, const char *bytes, size_t n_bytes,
                      const char **text, size_t *length, size_t *released, struct err *) WARN_UNUSED;
+/* Which stop string was found, by its place in the list; -1: none. */
+int text_stream_stop(const struct text_stream *);
 /* The end without a stop string: gives everything held back. */
 int text_stream_flush(struct text_stream *, const char **text, size_t *length, size_t *released,
                       struct err *) WARN_UNUSED;

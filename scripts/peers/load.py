@@ -89,7 +89,8 @@ class Answer:
 
 
 def one_load(port, clients, requests, tokens, seed):
-    """Every client sends so many requests; output tokens a second, median times to the first and between tokens."""
+    """Every client sends so many requests; output tokens a second, median times to the first and between tokens, and
+    the time between tokens that one in a hundred exceeds."""
     numbers = random.Random(seed)
     prompts = [[" ".join(numbers.choices(WORDS, k=PROMPT_WORDS)) for _ in range(requests)] for _ in range(clients)]
     answers, failures = [], []
@@ -110,8 +111,9 @@ def one_load(port, clients, requests, tokens, seed):
     took = time.perf_counter() - began
     if failures:
         sys.exit(f"a request failed: {failures[0]}")
-    gaps = [b - a for answer in answers for a, b in zip(answer.came, answer.came[1:])]
+    gaps = sorted(b - a for answer in answers for a, b in zip(answer.came, answer.came[1:]))
     return {"tps": sum(answer.tokens for answer in answers) / took, "gap": statistics.median(gaps),
+            "late": gaps[len(gaps) * 99 // 100],
             "ttft": statistics.median(answer.came[0] - answer.began for answer in answers),
             "prompt_tokens": statistics.mean(answer.prompt_tokens for answer in answers)}
 

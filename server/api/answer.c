@@ -1,15 +1,49 @@
-/* From the engine's events to the bytes of an answer, as server-sent events or as one body. */
+/* From the engine's events to the blocks of an answer, which its format turns into bytes. */
 #include "job.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "explain.h"
 
-static bool wants_usage_event(const struct job *job)
+const struct answer_format *answer_format_of(enum api_endpoint endpoint)
 {
-    return job->request.stream && job->request.include_usage;
+    switch (endpoint & ~API_COUNTS) {
+    case API_TEXT: return &format_text;
+    case API_RESPONSES: return &format_responses;
+    case API_MESSAGES: return &format_messages;
+    default: return &format_chat;
+    }
+}
+
+size_t answer_choices(const struct job *job)
+{
+    return job->request.n_prompts * (size_t)job->request.n;
+}
+
+const char *answer_finish(const struct choice *choice)
+{
+    bool calls = choice->n_calls > 0 && choice->finish == FINISH_STOP;
+    return calls ? "tool_calls" : api_shape_finish(choice->finish);
+}
+
+/* Hex digits that nobody has had before: PREFIX, then as many as fit. */
+void answer_id(char *out, size_t size, const char *prefix, const unsigned char *random, size_t n)
+{
+    int at = snprintf(out, size, "%s", prefix);
+    for (size_t i = 0; i < n; i++)
+        at += snprintf(out + at, size - (size_t)at, "%02x", random[i]);
+}
+
+void answer_random(const struct job *job, unsigned char random[24])
+{
+    if (uv_random(NULL, NULL, random, 24, 0, NULL) == 0)
+        return;
+    uint64_t now = uv_hrtime(), self = (uintptr_t)job;
+    memcpy(random, &now, sizeof now);
+    memcpy(random + 8, &self, sizeof self);
+    memcpy(random + 16, &now, sizeof now);
 }
 
 /* Offsets of the older logprobs count from the beginning of the prompt. */
@@ -19,30 +53,46 @@ static int64_t prompt_characters(const struct part *part)
     int64_t n = 0;
     for (size_t i = prompt->echo_skip; i < prompt->ids.n; i++) {
         size_t length = 0;
-        const char *bytes = engine_token_bytes(part->job->api->model, prompt->ids.ids[i], &length);
+        const char *bytes = engine_token_bytes(part->job->model, prompt->ids.ids[i], &length);
         n += api_shape_characters(bytes, length);
     }
     return n;
 }
 
+static int begin_choices(struct part *part)
+{
+    struct job *job = part->job;
+    const struct api_request *request = &job->request;
+    int64_t offset = request->logprobs && job->format->text_logprobs ? prompt_characters(part) : 0;
+    for (int c = 0; c < request->n; c++) {
+        struct choice *choice = &job->choices[part->first_choice + c];
+        choice->job = job;
+        choice->index = part->first_choice + c;
+        choice->offset = offset;
+        struct pieces_options options = request->pieces;
+        options.sink = answer_piece;
+        options.user = choice;
+        if (pieces_create(&choice->pieces, &options))
+            return -1;
+    }
+    return 0;
+}
+
+void answer_name(struct job *job)
+{
+    unsigned char random[24];
+    if (job->id[0])
+        return;
+    answer_random(job, random);
+    memcpy(&job->seed, random, sizeof job->seed);
+    answer_id(job->id, sizeof job->id, job->format->id_prefix, random + 8, 16);
+}
+
 int answer_begin(struct job *job)
 {
     const struct api_request *request = &job->request;
-    unsigned char random[24];
-    if (uv_random(NULL, NULL, random, sizeof random, 0, NULL)) {
-        uint64_t now = uv_hrtime(), self = (uintptr_t)job;
-        memcpy(random, &now, sizeof now);
-        memcpy(random + 8, &self, sizeof self);
-        memcpy(random + 16, &now, sizeof now);
-    }
-    memcpy(&job->seed, random, sizeof job->seed);
-    int at = snprintf(job->id, sizeof job->id, "%s", request->endpoint == API_CHAT ? "chatcmpl-" : "cmpl-");
-    for (size_t i = 8; i < sizeof random; i++)
-        at += snprintf(job->id + at, sizeof job->id - (size_t)at, "%02x", random[i]);
-
-    job->head = api_shape_head(request->endpoint, request->stream, wants_usage_event(job), job->id,
-                               (int64_t)time(NULL), engine_model_info(job->api->model)->name);
-    if (!job->head)
+    answer_name(job);
+    if (job->format->begin(job))
         return -1;
     for (size_t p = 0; p < request->n_prompts; p++) {
         struct part *part = &job->parts[p];
@@ -51,11 +101,34 @@ int answer_begin(struct job *job)
         if (request->echo && request->logprobs &&
             !(part->echo = api_shape_logprobs(API_TEXT, request->n_top)))
             return -1;
-        int64_t offset = request->logprobs && request->endpoint == API_TEXT ? prompt_characters(part) : 0;
-        for (int c = 0; c < request->n; c++)
-            job->choices[part->first_choice + c].offset = offset;
+        if (begin_choices(part))
+            return -1;
     }
     return 0;
+}
+
+static void dispose_choice(struct choice *choice)
+{
+    for (int i = 0; i < choice->n_blocks; i++) {
+        free(choice->blocks[i].name);
+        bytes_dispose(&choice->blocks[i].text);
+    }
+    free(choice->blocks);
+    pieces_destroy(choice->pieces);
+    json_decref(choice->logprobs);
+}
+
+void answer_dispose(struct job *job)
+{
+    for (size_t i = 0; job->choices && i < answer_choices(job); i++)
+        dispose_choice(&job->choices[i]);
+    for (size_t i = 0; job->parts && i < job->request.n_prompts; i++)
+        json_decref(job->parts[i].echo);
+    if (job->format->dispose)
+        job->format->dispose(job);
+    json_decref(job->head);
+    json_decref(job->extension);
+    bytes_dispose(&job->buffer);
 }
 
 /* ---- streaming ---- */
@@ -69,45 +142,42 @@ static void open_stream(struct job *job)
         {"Content-Type", "text/event-stream"},
         {"Cache-Control", "no-cache"},
         {"X-Accel-Buffering", "no"},
-        {"X-Request-Id", job->id},
+        {api_id_name(job->http), job->id},
     };
     size_t n = 4 + api_fields(job->api, fields + 4);
     metrics_answer(&job->api->metrics, 200);
     http_stream_begin(job->http, 200, fields, n, answer_drained);
 }
 
-static void write_event(struct job *job, const json_t *object)
+/* A client may leave at any of these calls. */
+static void write_bytes(struct job *job, const char *data, size_t length)
 {
-    job->buffer.length = 0;
-    bytes_add_event(&job->buffer, object);
-    if (job->buffer.failed) {
-        job_fail_memory(job);
+    if (!job->http)
         return;
-    }
     open_stream(job);
-    if (job->over)
-        return;
-    http_stream_write(job->http, job->buffer.data, job->buffer.length);
+    if (job->http)
+        http_stream_write(job->http, data, length);
     job->last_write = uv_hrtime();
 }
 
-/* Takes the references to content and logprobs. */
-static void write_choice(struct job *job, int index, json_t *content, json_t *logprobs, const char *finish)
+void answer_write(struct job *job, const char *text)
 {
-    json_t *choice = api_shape_choice(job->request.endpoint, true, index, content, logprobs, finish);
-    json_t *choices = json_object_get(job->head, "choices");
-    if (json_array_clear(choices) || json_array_append_new(choices, choice)) {
-        job_fail_memory(job);
-        return;
-    }
-    write_event(job, job->head);
+    write_bytes(job, text, strlen(text));
 }
 
-static json_t *stream_content(const struct job *job, bool role, const char *text, size_t length)
+int answer_event(struct job *job, const char *name, const json_t *object)
 {
-    if (job->request.endpoint == API_CHAT)
-        return api_shape_delta(role, text, length);
-    return json_stringn(text ? text : "", length);
+    job->buffer.length = 0;
+    if (name) {
+        bytes_add(&job->buffer, "event: ", 7);
+        bytes_add(&job->buffer, name, strlen(name));
+        bytes_add(&job->buffer, "\n", 1);
+    }
+    bytes_add_event(&job->buffer, object);
+    if (job->buffer.failed)
+        return -1;
+    write_bytes(job, job->buffer.data, job->buffer.length);
+    return 0;
 }
 
 void answer_drained(void *data)
@@ -125,8 +195,9 @@ void answer_keep_alive(struct job *job)
 {
     open_stream(job);
     /* A client that does not read gets no more to read. */
+    const char *text = job->format->keep_alive && job->answered ? job->format->keep_alive : ":\n\n";
     if (!job->over && http_stream_pending(job->http) == 0)
-        http_stream_write(job->http, ":\n\n", 3);
+        http_stream_write(job->http, text, strlen(text));
     job->last_write = uv_hrtime();
 }
 
@@ -143,70 +214,40 @@ void answer_queued(struct part *part, const struct engine_event *event)
 
 void answer_stream_error(struct job *job, const struct api_error *error)
 {
-    json_t *object = api_error_json(error);
-    struct bytes event = {0};
-    bytes_add_event(&event, object);
-    json_decref(object);
-    if (!event.failed)
-        http_stream_write(job->http, event.data, event.length);
-    bytes_dispose(&event);
+    if (job->buffer.failed)
+        bytes_dispose(&job->buffer);
+    int failed = job->format->stream_error(job, error);
+    (void)failed; /* without memory for it the stream ends all the same */
     if (job->http)
         http_stream_end(job->http);
 }
 
-static void end_stream(struct job *job)
+void answer_kept(struct job *job)
 {
-    json_object_del(job->head, "hearth"); /* it is out */
-    if (job->request.include_usage) {
-        json_t *usage = api_shape_usage(job->prompt_tokens, job->completion_tokens, job->cached_tokens);
-        if (json_object_set_new(job->head, "usage", usage) ||
-            json_array_clear(json_object_get(job->head, "choices"))) {
-            job_fail_memory(job);
-            return;
-        }
-        write_event(job, job->head);
-        if (job->over)
-            return;
-    }
-    job->over = true;
-    http_stream_write(job->http, "data: [DONE]\n\n", 14);
-    if (job->http)
-        http_stream_end(job->http);
-}
-
-/* ---- whole answers ---- */
-
-static json_t *whole_content(const struct job *job, const struct choice *choice)
-{
-    json_t *text = json_stringn(choice->text.data ? choice->text.data : "", choice->text.length);
-    if (job->request.endpoint == API_TEXT)
-        return text;
-    return json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", text, "refusal");
-}
-
-static void end_whole(struct job *job)
-{
-    json_t *choices = json_object_get(job->head, "choices");
-    size_t n = job->request.n_prompts * (size_t)job->request.n;
-    int failed = 0;
-    for (size_t i = 0; i < n; i++) {
-        struct choice *choice = &job->choices[i];
-        json_t *logprobs = choice->logprobs;
-        choice->logprobs = NULL;
-        failed |= json_array_append_new(choices, api_shape_choice(job->request.endpoint, false, (int)i,
-                                                                  whole_content(job, choice), logprobs,
-                                                                  api_shape_finish(choice->finish)));
-    }
-    failed |= json_object_set_new(
-        job->head, "usage", api_shape_usage(job->prompt_tokens, job->completion_tokens, job->cached_tokens));
-    if (!failed)
-        bytes_add_json(&job->buffer, job->head);
-    if (failed || job->buffer.failed) {
+    const struct answer_format *format = job->format;
+    job->buffer.length = 0;
+    if (job->request.stream ? format->ended && format->ended(job) : format->whole(job, &job->buffer)) {
         job_fail_memory(job);
         return;
     }
+    if (job->over)
+        return;
     job->over = true;
-    api_reply(job->api, job->http, 200, "application/json", job->id, job->buffer.data, job->buffer.length);
+    if (!job->request.stream)
+        api_reply(job->api, job->http, 200, "application/json", job->id, job->buffer.data, job->buffer.length);
+    else if (job->http)
+        http_stream_end(job->http);
+}
+
+static void end_answer(struct job *job)
+{
+    const struct answer_format *format = job->format;
+    if (format->complete && format->complete(job))
+        job_fail_memory(job);
+    else if (format->keeps && format->keeps(job))
+        job_keep(job);
+    else
+        answer_kept(job);
 }
 
 /* ---- events ---- */
@@ -222,7 +263,7 @@ static void add_echo(struct bytes *out, const struct part *part)
     struct bytes raw = {0};
     for (size_t i = 0; i < prompt->ids.n; i++) {
         size_t length = 0;
-        const char *bytes = engine_token_bytes(part->job->api->model, prompt->ids.ids[i], &length);
+        const char *bytes = engine_token_bytes(part->job->model, prompt->ids.ids[i], &length);
         bytes_add(&raw, bytes, length);
     }
     bytes_add_utf8(out, raw.data, raw.length);
@@ -236,13 +277,13 @@ void answer_prompt(struct part *part, const struct engine_event *event)
     const struct api_prompt *prompt = &job->request.prompts[part - job->parts];
     for (size_t i = 0; part->echo && i < event->n_tokens; i++) {
         const struct engine_token *token = &event->tokens[i];
-        if (api_shape_text_token(part->echo, job->api->model, token->id, token->logprob,
+        if (api_shape_text_token(part->echo, job->model, token->id, token->logprob,
                                  part->n_echo > 0 ? part->top : NULL, part->n_top, part->offset)) {
             job_fail_memory(job);
             return;
         }
         size_t length = 0;
-        const char *bytes = engine_token_bytes(job->api->model, token->id, &length);
+        const char *bytes = engine_token_bytes(job->model, token->id, &length);
         if (part->n_echo >= prompt->echo_skip)
             part->offset += api_shape_characters(bytes, length);
         part->n_echo++;
@@ -252,89 +293,47 @@ void answer_prompt(struct part *part, const struct engine_event *event)
     }
 }
 
-/* What comes before a choice's first text: the role, or the prompt that `echo` repeats. */
-static void begin_choice(struct part *part, int index)
+static int echo_prompt(struct part *part, struct choice *choice)
 {
-    struct job *job = part->job;
-    struct choice *choice = &job->choices[index];
+    struct bytes text = {0};
+    add_echo(&text, part);
+    int failed = text.failed;
+    if (part->echo)
+        failed |= !(choice->logprobs = json_deep_copy(part->echo));
+    if (!failed && text.length > 0)
+        failed = pieces_feed(choice->pieces, text.data, text.length);
+    bytes_dispose(&text);
+    return failed ? -1 : answer_flush(choice);
+}
+
+/* What comes before a choice's first text: the role, or the prompt that `echo` repeats. */
+static int begin_choice(struct part *part, struct choice *choice)
+{
+    const struct job *job = part->job;
     const struct api_request *request = &job->request;
     if (choice->begun)
-        return;
+        return 0;
     choice->begun = true;
-    if (request->stream && request->endpoint == API_CHAT) {
-        write_choice(job, index, stream_content(job, true, "", 0), NULL, NULL);
-        return;
-    }
-    if (request->echo)
-        add_echo(&choice->text, part);
-    if (choice->text.failed) {
-        job_fail_memory(job);
-        return;
-    }
-    if (!request->stream) {
-        if (request->logprobs)
-            choice->logprobs = part->echo ? json_deep_copy(part->echo)
-                                          : api_shape_logprobs(request->endpoint, request->n_top);
-        if (request->logprobs && !choice->logprobs)
-            job_fail_memory(job);
-    } else if (request->echo) {
-        write_choice(job, index, stream_content(job, false, choice->text.data, choice->text.length),
-                     part->echo ? json_deep_copy(part->echo) : NULL, NULL);
-    }
-}
-
-static int add_logprobs(struct job *job, struct choice *choice, json_t *logprobs,
-                        const struct engine_event *event)
-{
-    const struct model *model = job->api->model;
-    for (size_t i = 0; i < event->n_tokens; i++) {
-        const struct engine_token *token = &event->tokens[i];
-        if (job->request.endpoint == API_CHAT) {
-            if (api_shape_chat_token(logprobs, model, token))
-                return -1;
-            continue;
-        }
-        if (api_shape_text_token(logprobs, model, token->id, token->logprob, token->top, token->n_top,
-                                 choice->offset))
-            return -1;
-        size_t length = 0;
-        const char *bytes = engine_token_bytes(model, token->id, &length);
-        choice->offset += api_shape_characters(bytes, length);
-    }
-    return 0;
-}
-
-static void add_text(struct part *part, int index, const struct engine_event *event)
-{
-    struct job *job = part->job;
-    struct choice *choice = &job->choices[index];
-    json_t *logprobs = choice->logprobs;
-    if (job->request.logprobs && job->request.stream)
-        logprobs = api_shape_logprobs(job->request.endpoint, job->request.n_top);
-    if (job->request.logprobs && (!logprobs || add_logprobs(job, choice, logprobs, event))) {
-        if (job->request.stream)
-            json_decref(logprobs);
-        job_fail_memory(job);
-        return;
-    }
-    if (job->request.stream) {
-        write_choice(job, index, stream_content(job, false, event->text, event->length), logprobs, NULL);
-        return;
-    }
-    bytes_add(&choice->text, event->text, event->length);
-    if (choice->text.failed)
-        job_fail_memory(job);
+    if (request->stream && job->format->choice_begun && job->format->choice_begun(part->job, choice->index))
+        return -1;
+    if (request->echo && echo_prompt(part, choice))
+        return -1;
+    if (!request->logprobs || request->stream || choice->logprobs)
+        return 0;
+    choice->logprobs = api_shape_logprobs(job->format->text_logprobs ? API_TEXT : API_CHAT, request->n_top);
+    return choice->logprobs ? 0 : -1;
 }
 
 void answer_text(struct part *part, const struct engine_event *event)
 {
     struct job *job = part->job;
-    int index = part->first_choice + event->choice;
+    struct choice *choice = &job->choices[part->first_choice + event->choice];
     job->answered = true;
-    begin_choice(part, index);
-    if (!job->over && (event->length > 0 || (job->request.logprobs && event->n_tokens > 0)))
-        add_text(part, index, event);
-
+    bool empty = event->length == 0 && !(job->request.logprobs && event->n_tokens > 0);
+    if (begin_choice(part, choice) || (!empty && !job->over && answer_add_text(choice, event))) {
+        job_fail_memory(job);
+        return;
+    }
     if (!job->request.stream || job->over)
         return;
     /* What the socket has taken already was delivered; the rest is, when it has drained. */
@@ -355,13 +354,41 @@ static int extend(struct job *job, const char *name, json_t *value)
 static int extend_cache(struct part *part, const struct engine_event *event)
 {
     struct job *job = part->job;
-    json_t *all = json_object_get(job->extension, "cache"), *entry = api_explain(job->api->model, event);
+    json_t *all = json_object_get(job->extension, "cache"), *entry = api_explain(job->model, event);
     if (!all && extend(job, "cache", all = json_array())) {
         json_decref(entry);
         return -1;
     }
     return json_array_append_new(all, entry) ||
            json_object_set_new(entry, "prompt_index", json_integer(part - job->parts));
+}
+
+static int end_choice(struct part *part, struct choice *choice, const struct engine_event *event)
+{
+    struct job *job = part->job;
+    if (begin_choice(part, choice))
+        return -1;
+    /* The end of the last block may tell why. */
+    choice->finish = event->finish;
+    choice->stop = event->stop;
+    if (!job->over && (pieces_end(choice->pieces) || answer_flush(choice)))
+        return -1;
+    if (job->over)
+        return 0;
+    if (event->finish == FINISH_DEADLINE && extend(job, "deadline", json_true()))
+        return -1;
+    job->finished++;
+    job->completion_tokens += event->completion_tokens;
+    if (part->prompt_tokens == 0) { /* counted once, whatever n */
+        part->prompt_tokens = event->prompt_tokens;
+        job->prompt_tokens += event->prompt_tokens;
+        job->cached_tokens += event->cached_tokens;
+        if (event->explain && extend_cache(part, event))
+            return -1;
+    }
+    if (!job->request.stream || !job->format->choice_ended)
+        return 0;
+    return job->format->choice_ended(job, choice->index);
 }
 
 void answer_done(struct part *part, const struct engine_event *event)
@@ -379,41 +406,13 @@ void answer_done(struct part *part, const struct engine_event *event)
         job_fail(job, &error);
         return;
     }
-    int index = part->first_choice + event->choice;
-    struct choice *choice = &job->choices[index];
+    struct choice *choice = &job->choices[part->first_choice + event->choice];
     if (choice->finish != FINISH_NONE)
         return;
-    begin_choice(part, index);
-    if (job->over)
-        return;
-
-    if (late && extend(job, "deadline", json_true())) {
+    if (end_choice(part, choice, event)) {
         job_fail_memory(job);
         return;
     }
-    choice->finish = event->finish;
-    job->finished++;
-    job->completion_tokens += event->completion_tokens;
-    if (part->prompt_tokens == 0) { /* counted once, whatever n */
-        part->prompt_tokens = event->prompt_tokens;
-        job->prompt_tokens += event->prompt_tokens;
-        job->cached_tokens += event->cached_tokens;
-        if (event->explain && extend_cache(part, event)) {
-            job_fail_memory(job);
-            return;
-        }
-    }
-    bool last = job->finished == job->request.n_prompts * (size_t)job->request.n;
-    if (last && job->extension && json_object_set(job->head, "hearth", job->extension)) {
-        job_fail_memory(job);
-        return;
-    }
-    if (job->request.stream)
-        write_choice(job, index, stream_content(job, false, NULL, 0), NULL, api_shape_finish(event->finish));
-    if (job->over || !last)
-        return;
-    if (job->request.stream)
-        end_stream(job);
-    else
-        end_whole(job);
+    if (!job->over && job->finished == answer_choices(job))
+        end_answer(job);
 }

@@ -7,7 +7,9 @@
 #include <time.h>
 
 #include "../../engine/log.h"
+#include "anthropic.h"
 #include "models.h"
+#include "responses.h"
 #include "slots.h"
 
 enum route_id {
@@ -17,8 +19,14 @@ enum route_id {
     ROUTE_SLOTS,
     ROUTE_CHAT,
     ROUTE_TEXT,
+    ROUTE_RESPONSES,
+    ROUTE_RESPONSE_TOKENS,
+    ROUTE_RESPONSE,
+    ROUTE_MESSAGES,
+    ROUTE_MESSAGE_TOKENS,
     ROUTE_MODELS,
-    ROUTE_MODEL
+    ROUTE_MODEL,
+    ROUTE_PROPS
 };
 
 static const struct route {
@@ -26,29 +34,38 @@ static const struct route {
     enum route_id id;
     bool post, open;  /* else GET; open: without a key */
     bool early;       /* also while there is no model */
+    bool any;         /* tells by itself which methods it takes */
 } routes[] = {
     {"/health", ROUTE_HEALTH, false, true, true},
     {"/metrics", ROUTE_METRICS, false, false, true},
     {"/slots", ROUTE_SLOTS, false, false, true},
     {"/chat/completions", ROUTE_CHAT, true, false, false},
     {"/completions", ROUTE_TEXT, true, false, false},
+    {"/responses", ROUTE_RESPONSES, true, false, false},
+    {"/responses/input_tokens", ROUTE_RESPONSE_TOKENS, true, false, false},
+    {"/responses/", ROUTE_RESPONSE, false, false, true, .any = true},
+    {"/messages", ROUTE_MESSAGES, true, false, false},
+    {"/messages/count_tokens", ROUTE_MESSAGE_TOKENS, true, false, false},
     {"/models", ROUTE_MODELS, false, false, false},
     {"/models/", ROUTE_MODEL, false, false, false},
+    {"/props", ROUTE_PROPS, false, false, false},
 };
 static const struct route root_route = {"/", ROUTE_ROOT, false, true, true};
 
 /* "*" never covers Authorization, and wildcards inside names do not exist: they are listed. */
 static const char cors_headers[] =
-    "Authorization, Content-Type, Accept, X-Request-Id, X-Deadline-Ms, X-Cache-Explain, OpenAI-Organization, OpenAI-Project, OpenAI-Beta, "
-    "Idempotency-Key, x-stainless-arch, x-stainless-async, x-stainless-custom-poll-interval, "
+    "Authorization, Content-Type, Accept, X-Request-Id, X-Deadline-Ms, X-Cache-Explain, "
+    "OpenAI-Organization, OpenAI-Project, OpenAI-Beta, Idempotency-Key, X-Api-Key, "
+    "Anthropic-Version, Anthropic-Beta, Anthropic-Dangerous-Direct-Browser-Access, "
+    "x-stainless-arch, x-stainless-async, x-stainless-custom-poll-interval, "
     "x-stainless-helper-method, x-stainless-lang, x-stainless-os, x-stainless-package-version, "
     "x-stainless-poll-helper, x-stainless-read-timeout, x-stainless-retry-count, x-stainless-runtime, "
     "x-stainless-runtime-version, x-stainless-timeout";
 
 static const char root_text[] =
     "hearth " HEARTH_VERSION ": an OpenAI-compatible API.\n"
-    "POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /health, GET /metrics, "
-    "GET /slots\n";
+    "POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, GET /v1/models, "
+    "GET /health, GET /metrics, GET /slots, GET /props\n";
 
 /* ---- answers ---- */
 
@@ -58,7 +75,7 @@ size_t api_fields(const struct api *api, struct http_field *fields)
     if (!api->origin)
         return 0;
     fields[n++] = (struct http_field){"Access-Control-Allow-Origin", api->origin};
-    fields[n++] = (struct http_field){"Access-Control-Expose-Headers", "X-Request-Id, Retry-After"};
+    fields[n++] = (struct http_field){"Access-Control-Expose-Headers", "X-Request-Id, Request-Id, Retry-After"};
     if (strcmp(api->origin, "*") != 0)
         fields[n++] = (struct http_field){"Vary", "Origin"};
     return n;
@@ -70,10 +87,24 @@ void api_reply(struct api *api, struct http_request *http, int status, const cha
     struct http_field fields[API_FIELDS + 2] = {{"Content-Type", type}};
     size_t n = 1;
     if (id)
-        fields[n++] = (struct http_field){"X-Request-Id", id};
+        fields[n++] = (struct http_field){api_id_name(http), id};
     n += api_fields(api, fields + n);
     metrics_answer(&api->metrics, status);
     http_respond(http, status, fields, n, body, length);
+}
+
+/* Anthropic's clients expect ids and errors of their own. */
+static bool is_anthropic(const struct http_request *http)
+{
+    const char *path = http_path(http);
+    if (path && strncmp(path, "/v1/", 4) == 0)
+        path += 3;
+    return (path && strncmp(path, "/messages", 9) == 0) || http_header(http, "anthropic-version");
+}
+
+const char *api_id_name(const struct http_request *http)
+{
+    return is_anthropic(http) ? "Request-Id" : "X-Request-Id";
 }
 
 static void reply_json(struct api *api, struct http_request *http, json_t *object)
@@ -88,10 +119,21 @@ static void reply_json(struct api *api, struct http_request *http, json_t *objec
     bytes_dispose(&body);
 }
 
+/* 32 hex digits. */
+static void make_id(char *out)
+{
+    unsigned char random[16] = {0};
+    uint64_t now = uv_hrtime();
+    if (uv_random(NULL, NULL, random, sizeof random, 0, NULL))
+        memcpy(random, &now, sizeof now);
+    for (size_t i = 0; i < sizeof random; i++)
+        snprintf(out + 2 * i, 3, "%02x", random[i]);
+}
+
 static int reply_error(struct api *api, struct http_request *http, const struct api_error *error,
                        const char *allow)
 {
-    struct http_field fields[API_FIELDS + 5] = {{"Content-Type", "application/json"}};
+    struct http_field fields[API_FIELDS + 6] = {{"Content-Type", "application/json"}};
     char retry[16];
     size_t n = 1;
     if (error->retry_seconds > 0) {
@@ -107,7 +149,15 @@ static int reply_error(struct api *api, struct http_request *http, const struct 
     n += api_fields(api, fields + n);
 
     struct bytes body = {0};
-    json_t *object = api_error_json(error);
+    json_t *object;
+    char id[40] = "req_";
+    if (is_anthropic(http)) {
+        make_id(id + 4);
+        fields[n++] = (struct http_field){"Request-Id", id};
+        object = anthropic_error_json(error, id);
+    } else {
+        object = api_error_json(error);
+    }
     bytes_add_json(&body, object);
     json_decref(object);
     metrics_answer(&api->metrics, error->status);
@@ -177,7 +227,10 @@ static bool has_key(const struct api *api, const struct http_request *http)
 {
     if (!api->key)
         return true;
-    const char *given = http_header(http, "Authorization");
+    const char *given = http_header(http, "X-Api-Key");
+    if (given && same_secret(given, api->key))
+        return true;
+    given = http_header(http, "Authorization");
     return given && strncasecmp(given, "Bearer ", 7) == 0 && same_secret(given + 7, api->key);
 }
 
@@ -222,15 +275,31 @@ static void health(struct api *api, struct http_request *http)
 
 static void models(struct api *api, struct http_request *http, const char *name)
 {
-    const struct model_info *info = engine_model_info(api->model);
-    if (name && *name && strcmp(name, info->name) != 0) {
-        struct api_error error;
-        api_error_set(&error, 404, "model_not_found", "model", "The model '%.100s' does not exist.", name);
-        refuse(api, http, &error, NULL);
+    struct api_error error;
+    bool anthropic = is_anthropic(http);
+    if (!name || !*name) {
+        json_t *list = api_model_list_json(api->shelf, api->created);
+        reply_json(api, http, anthropic ? anthropic_model_list_json(list) : list);
         return;
     }
-    bool one = name && *name;
-    reply_json(api, http, one ? api_model_json(info, api->created) : api_model_list_json(info, api->created));
+    const struct served *served = shelf_named(api->shelf, name, &error);
+    json_t *model = served ? api_model_json(served, api->created) : NULL;
+    if (served)
+        reply_json(api, http, anthropic ? anthropic_model_json(model) : model);
+    else
+        refuse(api, http, &error, NULL);
+}
+
+/* GET /props, of the model that the query names. */
+static void props(struct api *api, struct http_request *http)
+{
+    struct api_error error;
+    const char *name = http_query(http, "model");
+    const struct served *served = name ? shelf_named(api->shelf, name, &error) : shelf_find(api->shelf, NULL, &error);
+    if (served)
+        reply_json(api, http, api_props_json(api, served));
+    else
+        refuse(api, http, &error, NULL);
 }
 
 /* ---- requests that wait for the model ---- */
@@ -308,12 +377,14 @@ void api_handle(struct http_request *http, void *user)
         return;
     }
     bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0, post = strcmp(method, "POST") == 0;
-    const char *allow = route->post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+    const char *allow = route->any    ? "GET, HEAD, POST, DELETE, OPTIONS"
+                        : route->post ? "POST, OPTIONS"
+                                      : "GET, HEAD, OPTIONS";
     if (strcmp(method, "OPTIONS") == 0) {
         options(api, http, allow);
         return;
     }
-    if (!(route->post ? post : get)) {
+    if (!route->any && !(route->post ? post : get)) {
         api_error_set(&error, 405, "method_not_allowed", NULL, "This route takes %s.", allow);
         refuse(api, http, &error, allow);
         return;
@@ -333,8 +404,14 @@ void api_handle(struct http_request *http, void *user)
     case ROUTE_SLOTS: reply_json(api, http, slots_json(api)); break;
     case ROUTE_CHAT: job_start(api, http, API_CHAT); break;
     case ROUTE_TEXT: job_start(api, http, API_TEXT); break;
+    case ROUTE_RESPONSES: job_start(api, http, API_RESPONSES); break;
+    case ROUTE_RESPONSE_TOKENS: job_start(api, http, API_RESPONSES | API_COUNTS); break;
+    case ROUTE_RESPONSE: responses_route(api, http, rest); break;
+    case ROUTE_MESSAGES: job_start(api, http, API_MESSAGES); break;
+    case ROUTE_MESSAGE_TOKENS: job_start(api, http, API_MESSAGES | API_COUNTS); break;
     case ROUTE_MODELS: models(api, http, NULL); break;
     case ROUTE_MODEL: models(api, http, rest); break;
+    case ROUTE_PROPS: props(api, http); break;
     }
 }
 
@@ -355,6 +432,13 @@ int api_create(struct api **out, uv_loop_t *loop, const struct api_options *give
         free(api);
         return err_set(err, ERR_NOMEM, "out of memory");
     }
+    int code = given->store ? archive_open(&api->archive, given->store, given->store_bytes, given->store_days, err) : 0;
+    if (code) {
+        free(api->key);
+        free(api->origin);
+        free(api);
+        return code;
+    }
     api->metrics.started = time(NULL);
     json_object_seed(0); /* before threads build objects */
     uv_timer_init(loop, &api->tick);
@@ -363,10 +447,10 @@ int api_create(struct api **out, uv_loop_t *loop, const struct api_options *give
     return 0;
 }
 
-void api_ready(struct api *api, struct engine *engine, struct model *model)
+void api_ready(struct api *api, struct engine *engine, struct shelf *shelf)
 {
     api->engine = engine;
-    api->model = model;
+    api->shelf = shelf;
     api->created = time(NULL);
     release_held(api);
 }
@@ -381,7 +465,7 @@ void api_drain(struct api *api, bool refuse)
 
 size_t api_active(const struct api *api)
 {
-    return api->n_jobs;
+    return api->n_jobs + api->n_looks;
 }
 
 void api_event(const struct engine_event *event)
@@ -399,6 +483,7 @@ void api_destroy(struct api *api)
     if (!api)
         return;
     job_destroy_all(api);
+    archive_close(api->archive);
     free(api->key);
     free(api->origin);
     free(api);

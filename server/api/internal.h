@@ -7,6 +7,7 @@
 #include "metrics.h"
 #include "prepare.h"
 #include "shapes.h"
+#include "shelf.h"
 
 struct job;
 
@@ -27,12 +28,14 @@ struct api {
     struct api_options options;
     char *key, *origin;
     struct engine *engine; /* NULL while loading */
-    struct model *model;
+    struct shelf *shelf;   /* the models; NULL while loading */
     bool draining, refusing;
     struct held *held;     /* requests that wait for the model, newest first */
     struct metrics metrics;
     struct job *jobs;      /* a list, newest first */
     size_t n_jobs;
+    struct archive *archive; /* of responses; NULL: none are kept */
+    size_t n_looks;        /* into the store, on the thread pool */
     uv_timer_t tick;       /* runs while there are jobs: keep-alives */
     int64_t created;       /* when the model was ready, Unix time */
     double next_place;     /* uv_hrtime in seconds: when the next one who is refused finds a place in the queue */
@@ -43,6 +46,8 @@ void api_reply(struct api *, struct http_request *, int status, const char *type
                const void *body, size_t length);
 /* The same for an error; returns the status that went out. */
 int api_reply_error(struct api *, struct http_request *, const struct api_error *);
+/* Under which name a request's answer tells its id. */
+const char *api_id_name(const struct http_request *);
 /* Fields that every answer carries, at most API_FIELDS; returns how many. */
 enum { API_FIELDS = 8 };
 size_t api_fields(const struct api *, struct http_field *fields);

@@ -4,10 +4,12 @@
 #include "job.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../engine/log.h"
+#include "responses.h"
 
 enum {
     INLINE_BODY = 64 * 1024, /* bytes parsed on the loop; more goes to the thread pool */
@@ -23,19 +25,11 @@ static double seconds_since(uint64_t then)
 
 static void dispose(struct job *job)
 {
-    size_t n_choices = job->choices ? job->request.n_prompts * (size_t)job->request.n : 0;
-    for (size_t i = 0; i < n_choices; i++) {
-        bytes_dispose(&job->choices[i].text);
-        json_decref(job->choices[i].logprobs);
-    }
-    for (size_t i = 0; job->parts && i < job->request.n_prompts; i++)
-        json_decref(job->parts[i].echo);
+    shelf_leave(job->api->shelf, &job->wait);
+    answer_dispose(job);
     free(job->choices);
     free(job->parts);
     free(job->copy);
-    json_decref(job->head);
-    json_decref(job->extension);
-    bytes_dispose(&job->buffer);
     api_request_dispose(&job->request);
     free(job);
 }
@@ -85,6 +79,8 @@ static void client_gone(void *data, bool finished)
         job->over = true;
         cancel_parts(job);
     }
+    if (job->wait.queued)
+        shelf_leave(job->api->shelf, &job->wait);
     release(job);
 }
 
@@ -115,19 +111,21 @@ static int submit_part(struct job *job, struct part *part, struct err *err)
     const struct api_request *request = &job->request;
     const struct api_prompt *prompt = &request->prompts[part - job->parts];
     const struct sampling_defaults *const sources[] = {
-        &api->options.defaults, &engine_model_info(api->model)->sampling, &api->options.catalogue};
+        &api->options.defaults, &engine_model_info(job->model)->sampling, &job->asked->catalogue};
     /* Equal prompts of one request that names no seed are to differ. */
     uint64_t seed = job->seed + (uint64_t)(part - job->parts);
     struct engine_request engine_request = {
-        .model = api->model,
+        .model = job->model,
         .prompt = prompt->ids.ids,
         .n_prompt = prompt->ids.n,
         .sampling = api_sampling(request, sources, sizeof sources / sizeof *sources, seed),
         .stop = (const char *const *)request->stop,
         .n_stop = request->n_stop,
+        .grammar = request->grammar,
         .choices = request->n,
         .max_tokens = request->max_tokens,
         .ignore_eos = request->ignore_eos,
+        .thinking = request->thinking,
         .logprobs = request->logprobs,
         .n_top = request->n_top,
         .prompt_logprobs = request->logprobs && request->echo,
@@ -156,7 +154,7 @@ static void submit_parts(struct job *job)
             return;
         if (code) {
             struct api_error error;
-            api_error_engine(&error, &err, job->request.endpoint == API_CHAT ? "messages" : "prompt");
+            api_error_engine(&error, &err, api_prompt_name(&job->request));
             if (code == ERR_BUSY)
                 error.retry_seconds = admission_retry(job->api);
             job_fail(job, &error);
@@ -167,6 +165,22 @@ static void submit_parts(struct job *job)
         job->live++;
         job->next_part++;
     }
+}
+
+/* What was asked for is the length of the prompt. */
+static void reply_count(struct job *job)
+{
+    bool responses = job->request.endpoint == API_RESPONSES;
+    json_t *count = json_pack("{s:s*, s:I}", "object", responses ? "response.input_tokens" : NULL, "input_tokens",
+                              (json_int_t)job->request.prompts[0].ids.n);
+    bytes_add_json(&job->buffer, count);
+    json_decref(count);
+    if (job->buffer.failed) {
+        job_fail_memory(job);
+        return;
+    }
+    job->over = true;
+    api_reply(job->api, job->http, 200, "application/json", NULL, job->buffer.data, job->buffer.length);
 }
 
 static void begin(struct job *job)
@@ -181,6 +195,10 @@ static void begin(struct job *job)
         job_fail(job, &error);
         return;
     }
+    if (job->request.counts_only) {
+        reply_count(job);
+        return;
+    }
     size_t n = job->request.n_prompts;
     job->parts = calloc(n, sizeof *job->parts);
     job->choices = calloc(n * (size_t)job->request.n, sizeof *job->choices);
@@ -188,25 +206,39 @@ static void begin(struct job *job)
         job_fail_memory(job);
         return;
     }
-    job->deadline = admission_deadline(&job->admission, job->request.timeout, job->started);
     submit_parts(job);
 }
 
-/* Everything that needs neither the loop nor the engine's worker. */
-static void parse_and_prepare(struct job *job, enum api_endpoint endpoint)
+/* What needs neither the loop nor the engine's worker: first what is the same for every model, and when the model
+ * is there the rest. */
+static void parse(struct job *job, enum api_endpoint endpoint)
 {
-    const struct model *model = job->api->model;
-    bool failed = api_request_parse(&job->request, endpoint, job->body, job->body_length,
-                                    engine_model_info(model)->vocab, &job->error) ||
-                  (!atomic_load(&job->abandoned) && api_prepare(&job->request, model, &job->error));
+    bool failed = api_request_parse(&job->request, endpoint, job->body, job->body_length, API_ANY_VOCAB,
+                                    &job->error);
+    REQUIRE(failed == (job->error.status != 0));
+    job->parsed = true;
+}
+
+static void prepare(struct job *job)
+{
+    if (job->error.status || atomic_load(&job->abandoned))
+        return;
+    bool failed = (job->request.continues && responses_continue(&job->request, job->api->archive, &job->error)) ||
+                  api_check_ids(&job->request, engine_model_info(job->model)->vocab, &job->error) ||
+                  api_prepare(&job->request, job->model, &job->error);
     REQUIRE(failed == (job->error.status != 0));
 }
 
 static void work(uv_work_t *work)
 {
     struct job *job = work->data;
-    parse_and_prepare(job, job->request.endpoint);
+    if (job->parsed)
+        prepare(job);
+    else
+        parse(job, job->request.endpoint);
 }
+
+static void find_model(struct job *job);
 
 static void work_done(uv_work_t *work, int status)
 {
@@ -214,13 +246,15 @@ static void work_done(uv_work_t *work, int status)
     (void)status; /* cancelled ones have no client any more */
     hold(job);
     job->working = false;
-    if (job->http)
+    if (job->http && job->model)
         begin(job);
+    else if (job->http)
+        find_model(job);
     release(job);
 }
 
-/* The body is the HTTP request's, which may go while the thread pool reads. */
-static int begin_on_pool(struct job *job, enum api_endpoint endpoint)
+/* What is not parsed yet. The body is the HTTP request's, which may go while the thread pool reads. */
+static int copy_body(struct job *job, enum api_endpoint endpoint)
 {
     job->copy = malloc(job->body_length + 1);
     if (!job->copy)
@@ -229,11 +263,92 @@ static int begin_on_pool(struct job *job, enum api_endpoint endpoint)
     job->copy[job->body_length] = '\0';
     job->body = job->copy;
     job->request.endpoint = endpoint;
+    return 0;
+}
+
+static int begin_on_pool(struct job *job)
+{
     job->work.data = job;
     if (uv_queue_work(job->api->loop, &job->work, work, work_done))
         return -1;
     job->working = true;
     return 0;
+}
+
+/* ---- the model ---- */
+
+static void model_there(struct job *job)
+{
+    const struct api_request *request = &job->request;
+    job->model = job->asked->model;
+    /* To compile a grammar may take a while, and to read the disk. */
+    if (job->copy || request->grammar_spec || request->tools || request->continues) {
+        if (begin_on_pool(job))
+            job_fail_memory(job);
+    } else {
+        prepare(job);
+        begin(job);
+    }
+}
+
+static void model_ready(struct shelf_wait *wait, const struct err *failure)
+{
+    struct job *job = (struct job *)((char *)wait - offsetof(struct job, wait));
+    hold(job);
+    if (failure) {
+        shelf_error(&job->error, job->asked, failure);
+        job_fail(job, &job->error);
+    } else if (!job->over) {
+        model_there(job);
+    }
+    release(job);
+}
+
+/* The request is well-formed: now its model is to be there. */
+static void find_model(struct job *job)
+{
+    if (job->error.status) {
+        job_fail(job, &job->error);
+        return;
+    }
+    job->deadline = admission_deadline(&job->admission, job->request.timeout, job->started);
+    job->wait.ready = model_ready;
+    job->asked = shelf_find(job->api->shelf, job->request.model, &job->error);
+    int there = job->asked ? shelf_take(job->api->shelf, job->asked, &job->wait, &job->error) : -1;
+    if (there > 0)
+        model_there(job);
+    else if (there < 0)
+        job_fail(job, &job->error);
+}
+
+static void keep(uv_work_t *work)
+{
+    struct job *job = work->data;
+    struct err err = {0};
+    if (job->format->keep(job, &err))
+        api_error_engine(&job->error, &err, NULL);
+}
+
+static void keep_done(uv_work_t *work, int status)
+{
+    struct job *job = work->data;
+    (void)status; /* cancelled ones have no client any more */
+    hold(job);
+    job->working = false;
+    if (!job->over && job->error.status)
+        job_fail(job, &job->error);
+    else if (!job->over)
+        answer_kept(job);
+    release(job);
+}
+
+void job_keep(struct job *job)
+{
+    job->work.data = job;
+    if (uv_queue_work(job->api->loop, &job->work, keep, keep_done))
+        job_fail_memory(job);
+    else
+        job->working = true;
 }
 
 static void tick(uv_timer_t *timer)
@@ -252,6 +367,7 @@ void job_start(struct api *api, struct http_request *http, enum api_endpoint end
     }
     job->api = api;
     job->http = http;
+    job->format = answer_format_of(endpoint);
     job->status = 200;
     job->started = job->last_write = uv_hrtime();
     job->next = api->jobs;
@@ -267,11 +383,11 @@ void job_start(struct api *api, struct http_request *http, enum api_endpoint end
     if (admission_read(&job->admission, http, &job->error)) {
         job_fail(job, &job->error);
     } else if (job->body_length > INLINE_BODY) {
-        if (begin_on_pool(job, endpoint))
+        if (copy_body(job, endpoint) || begin_on_pool(job))
             job_fail_memory(job);
     } else {
-        parse_and_prepare(job, endpoint);
-        begin(job);
+        parse(job, endpoint);
+        find_model(job);
     }
     release(job);
 }
@@ -336,16 +452,36 @@ void job_event(const struct engine_event *event)
     release(job);
 }
 
+/* One who waits for a model is told so, too: then its headers are out. */
+static void keep_alive(struct job *job)
+{
+    if (!job->request.stream || !(job->parts || job->wait.queued) ||
+        seconds_since(job->last_write) < KEEP_ALIVE_SECONDS)
+        return;
+    answer_name(job);
+    answer_keep_alive(job);
+}
+
+static void end_late_wait(struct job *job)
+{
+    if (!job->wait.queued || job->deadline == 0 || (double)uv_hrtime() / 1e9 < job->deadline)
+        return;
+    shelf_leave(job->api->shelf, &job->wait);
+    api_error_engine(&job->error, &(struct err){.code = ERR_DEADLINE}, NULL);
+    job_fail(job, &job->error);
+}
+
 void job_tick(struct api *api)
 {
     for (struct job *job = api->jobs, *next; job; job = next) {
         next = job->next;
-        if (job->http && !job->over && job->parts && job->request.stream &&
-            seconds_since(job->last_write) >= KEEP_ALIVE_SECONDS) {
-            hold(job);
-            answer_keep_alive(job);
-            release(job);
-        }
+        if (!job->http || job->over)
+            continue;
+        hold(job);
+        end_late_wait(job);
+        if (!job->over)
+            keep_alive(job);
+        release(job);
     }
 }
 

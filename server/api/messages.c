@@ -1,9 +1,13 @@
-/* Reads messages and tools of a chat request: checks their shape, and turns what only OpenAI's wire
+/* Reads the messages of a chat request: checks their shape, and turns what only OpenAI's wire
  * format knows into what chat templates expect. */
 #include "request.h"
 
 #include <stdio.h>
 #include <string.h>
+
+struct history {
+    json_t *open; /* ids of calls that have no result yet */
+};
 
 static int invalid(struct api_error *error, const char *param, const char *wanted)
 {
@@ -65,31 +69,56 @@ static int read_content(json_t *message, const char *role, size_t index, struct 
 }
 
 /* Arguments travel as a string of JSON, and templates print them with tojson: as a string they
- * would be quoted twice. A string that is no object stays what it is. */
+ * would be quoted twice. */
 static int read_arguments(json_t *function, const char *where, struct api_error *error)
 {
-    json_t *arguments = json_object_get(function, "arguments");
-    if (json_is_object(arguments) || !arguments || json_is_null(arguments))
+    json_t *arguments = json_object_get(function, "arguments"), *object;
+    if (json_is_object(arguments))
         return 0;
-    char param[128];
+    char param[160];
     snprintf(param, sizeof param, "%s.arguments", where);
-    if (!json_is_string(arguments))
+    if (arguments && !json_is_null(arguments) && !json_is_string(arguments))
         return invalid(error, param, "a string");
-    json_t *object = json_loadb(json_string_value(arguments), json_string_length(arguments), 0, NULL);
+    if (json_string_length(arguments) == 0)
+        object = json_object();
+    else
+        object = json_loadb(json_string_value(arguments), json_string_length(arguments), JSON_REJECT_DUPLICATES, NULL);
     if (!json_is_object(object)) {
         json_decref(object);
-        return 0;
+        return invalid(error, param, "a JSON object in a string");
     }
     return json_object_set_new(function, "arguments", object) ? api_error_memory(error) : 0;
 }
 
-static int read_tool_calls(json_t *message, size_t index, struct api_error *error)
+static int read_call(json_t *call, const char *where, struct history *history, struct api_error *error)
+{
+    char param[128];
+    json_t *function = json_object_get(call, "function"), *id = json_object_get(call, "id");
+    const json_t *type = json_object_get(call, "type");
+    snprintf(param, sizeof param, "%s.type", where);
+    if (type && !json_is_null(type) && (!json_is_string(type) || strcmp(json_string_value(type), "function") != 0))
+        return invalid(error, param, "\"function\"");
+    snprintf(param, sizeof param, "%s.id", where);
+    if (!json_is_string(id))
+        return invalid(error, param, "a string");
+    snprintf(param, sizeof param, "%s.function", where);
+    if (!json_is_object(function))
+        return invalid(error, param, "an object");
+    if (read_arguments(function, param, error))
+        return -1;
+    snprintf(param, sizeof param, "%s.function.name", where);
+    if (!json_is_string(json_object_get(function, "name")))
+        return invalid(error, param, "a string");
+    return json_array_append(history->open, id) ? api_error_memory(error) : 0;
+}
+
+static int read_tool_calls(json_t *message, size_t index, struct history *history, struct api_error *error)
 {
     char param[96];
     json_t *calls = json_object_get(message, "tool_calls");
     if (!calls)
         return 0;
-    if (json_is_null(calls)) {
+    if (json_is_null(calls) || (json_is_array(calls) && json_array_size(calls) == 0)) {
         json_object_del(message, "tool_calls");
         return 0;
     }
@@ -99,21 +128,60 @@ static int read_tool_calls(json_t *message, size_t index, struct api_error *erro
     size_t i;
     json_t *call;
     json_array_foreach(calls, i, call) {
-        json_t *function = json_object_get(call, "function");
-        snprintf(param, sizeof param, "messages[%zu].tool_calls[%zu].function", index, i);
-        if (!json_is_object(function))
-            return invalid(error, param, "an object");
-        if (read_arguments(function, param, error))
+        snprintf(param, sizeof param, "messages[%zu].tool_calls[%zu]", index, i);
+        if (read_call(call, param, history, error))
             return -1;
-        if (!json_is_string(json_object_get(function, "name"))) {
-            snprintf(param, sizeof param, "messages[%zu].tool_calls[%zu].function.name", index, i);
-            return invalid(error, param, "a string");
-        }
     }
     return 0;
 }
 
-static int read_message(json_t *message, size_t index, struct api_error *error)
+/* Results belong to calls of the assistant's message before them, and every call gets one before somebody else
+ * speaks. */
+static int read_order(const json_t *message, const char *role, size_t index, struct history *history,
+                      struct api_error *error)
+{
+    char param[96];
+    const char *id = json_string_value(json_object_get(message, "tool_call_id"));
+    if (strcmp(role, "tool") != 0) {
+        snprintf(param, sizeof param, "messages[%zu]", index);
+        const char *missing = json_string_value(json_array_get(history->open, 0));
+        if (!missing)
+            return 0;
+        return api_error_set(error, 400, "invalid_value", param,
+                             "An assistant message with 'tool_calls' must be followed by tool messages responding to "
+                             "each 'tool_call_id'; the call \"%.60s\" has none before '%s'.", missing, param);
+    }
+    snprintf(param, sizeof param, "messages[%zu].tool_call_id", index);
+    if (!id)
+        return invalid(error, param, "a string");
+    for (size_t i = 0; i < json_array_size(history->open); i++) {
+        if (strcmp(json_string_value(json_array_get(history->open, i)), id) == 0)
+            return json_array_remove(history->open, i) ? api_error_memory(error) : 0;
+    }
+    return api_error_set(error, 400, "invalid_value", param,
+                         "'%s' is \"%.60s\": messages with role 'tool' must be a response to a preceding message with "
+                         "'tool_calls' that has this id.", param, id);
+}
+
+/* Reasoning of earlier turns, under either of its names; whether it is shown again is the template's choice. */
+static int read_reasoning(json_t *message, size_t index, struct api_error *error)
+{
+    static const char *const names[] = {"reasoning_content", "reasoning"};
+    json_t *found = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char param[96];
+        json_t *value = json_object_get(message, names[i]);
+        if (!value || json_is_null(value))
+            continue;
+        snprintf(param, sizeof param, "messages[%zu].%s", index, names[i]);
+        if (!json_is_string(value))
+            return invalid(error, param, "a string");
+        found = found ? found : value;
+    }
+    return found && json_object_set(message, names[0], found) ? api_error_memory(error) : 0;
+}
+
+static int read_message(json_t *message, size_t index, struct history *history, struct api_error *error)
 {
     static const char *const roles[] = {"system", "developer", "user", "assistant", "tool"};
     char param[96];
@@ -131,7 +199,14 @@ static int read_message(json_t *message, size_t index, struct api_error *error)
         return invalid(error, param,
                        "one of \"system\", \"developer\", \"user\", \"assistant\" and \"tool\"");
 
-    if (read_tool_calls(message, index, error) || read_content(message, role, index, error))
+    const json_t *name = json_object_get(message, "name");
+    snprintf(param, sizeof param, "messages[%zu].name", index);
+    if (name && !json_is_null(name) && !json_is_string(name))
+        return invalid(error, param, "a string");
+    if (read_order(message, role, index, history, error) || read_reasoning(message, index, error))
+        return -1;
+    bool calls = strcmp(role, "assistant") == 0;
+    if ((calls && read_tool_calls(message, index, history, error)) || read_content(message, role, index, error))
         return -1;
     if (strcmp(role, "developer") == 0 && json_object_set_new(message, "role", json_string("system")))
         return api_error_memory(error);
@@ -144,32 +219,11 @@ int api_read_messages(struct api_request *request, json_t *value, struct api_err
         return api_error_set(error, 400, "invalid_type", "messages", "'messages' must be an array.");
     if (json_array_size(value) == 0)
         return api_error_set(error, 400, "invalid_value", "messages", "'messages' must not be empty.");
-    size_t i;
-    json_t *message;
-    json_array_foreach(value, i, message) {
-        if (read_message(message, i, error))
-            return -1;
-    }
+    struct history history = {.open = json_array()};
+    int failed = history.open ? 0 : api_error_memory(error);
+    for (size_t i = 0; !failed && i < json_array_size(value); i++)
+        failed = read_message(json_array_get(value, i), i, &history, error);
+    json_decref(history.open);
     request->messages = value;
-    return 0;
-}
-
-int api_read_tools(struct api_request *request, json_t *value, struct api_error *error)
-{
-    if (!json_is_array(value))
-        return api_error_set(error, 400, "invalid_type", "tools", "'tools' must be an array.");
-    char param[96];
-    size_t i;
-    json_t *tool;
-    json_array_foreach(value, i, tool) {
-        const char *type = json_string_value(json_object_get(tool, "type"));
-        snprintf(param, sizeof param, "tools[%zu].type", i);
-        if (!type || strcmp(type, "function") != 0)
-            return invalid(error, param, "\"function\"");
-        snprintf(param, sizeof param, "tools[%zu].function.name", i);
-        if (!json_is_string(json_object_get(json_object_get(tool, "function"), "name")))
-            return invalid(error, param, "a string");
-    }
-    request->tools = json_array_size(value) > 0 ? value : NULL;
-    return 0;
+    return failed;
 }

@@ -67,7 +67,7 @@ void metrics_event(struct metrics *m, struct part *part, const struct engine_eve
 
 struct page {
     struct bytes text;
-    const char *model; /* the label with which the engine's series begin; "": there is no engine */
+    const char *model; /* the label with which the engine's series begin; "": of several models */
     const char *name;  /* of the family being written */
     bool engine;       /* it is one of the engine's */
 };
@@ -173,7 +173,7 @@ static void add_server(struct page *p, struct api *api)
         snprintf(label, sizeof label, "code=\"%d\"", m->answers[i].status);
         sample(p, "", label, (double)m->answers[i].count);
     }
-    if (!*p->model)
+    if (!api->engine)
         return;
     family(p, true, "hearth_choices_ended_total", "counter", "Choices of answers, by how they ended.");
     for (int i = 0; i <= FINISH_DEADLINE; i++) {
@@ -261,25 +261,49 @@ static void add_process(struct page *p, const struct metrics *m)
                seconds_of(&usage.ru_utime) + seconds_of(&usage.ru_stime));
 }
 
-static void add_model(struct page *p, const struct model_info *info, const struct engine_status *s)
+/* One line of the family, of one model; `more` is a label's name and value or two, up to a NULL. */
+static void model_sample(struct page *p, const char *name, double value, const char *const more[][2])
 {
-    const char *const labels[][2] = {{"architecture", info->architecture},
-                                     {"quantization", info->quantization},
-                                     {"device", s->device ? s->device : ""}};
     struct bytes text = {0};
-    for (size_t i = 0; i < sizeof labels / sizeof *labels; i++) {
-        bytes_add(&text, ",", i > 0);
-        bytes_add(&text, labels[i][0], strlen(labels[i][0]));
+    bytes_add(&text, "model=\"", 7);
+    add_escaped(&text, name);
+    bytes_add(&text, "\"", 1);
+    for (size_t i = 0; more && more[i][0]; i++) {
+        bytes_add(&text, ",", 1);
+        bytes_add(&text, more[i][0], strlen(more[i][0]));
         bytes_add(&text, "=\"", 2);
-        add_escaped(&text, labels[i][1]);
+        add_escaped(&text, more[i][1]);
         bytes_add(&text, "\"", 1);
     }
     bytes_add(&text, "", 1);
-    family(p, true, "hearth_model_info", "gauge", "1, with what is served.");
     if (!text.failed)
-        sample(p, "", text.data, 1);
+        sample(p, "", text.data, value);
     p->text.failed |= text.failed;
     bytes_dispose(&text);
+}
+
+static void add_models(struct page *p, const struct shelf *shelf, const struct engine_status *s)
+{
+    family(p, false, "hearth_model_info", "gauge", "1, with what is loaded.");
+    for (size_t i = 0; i < shelf->n; i++) {
+        const struct served *m = &shelf->served[i];
+        const struct model_info *info = m->model ? engine_model_info(m->model) : NULL;
+        if (info)
+            model_sample(p, m->name, 1, (const char *const[][2]){{"architecture", info->architecture},
+                                                                 {"quantization", info->quantization},
+                                                                 {"device", s->device ? s->device : ""},
+                                                                 {NULL, NULL}});
+    }
+    family(p, false, "hearth_model_bytes", "gauge", "What a model takes while it is loaded; else 0.");
+    for (size_t i = 0; i < shelf->n; i++)
+        model_sample(p, shelf->served[i].name, (double)shelf->served[i].bytes, NULL);
+    family(p, false, "hearth_model_loads_total", "counter", "How often a model was loaded.");
+    for (size_t i = 0; i < shelf->n; i++)
+        model_sample(p, shelf->served[i].name, (double)shelf->served[i].loads, NULL);
+    single(p, false, "hearth_memory_budget_bytes", "gauge", "That all models may take together.",
+           (double)shelf->budget.bytes);
+    single(p, false, "hearth_requests_waiting_for_model", "gauge", "Requests whose model is not loaded yet.",
+           (double)shelf->n_waiting);
 }
 
 void metrics_reply(struct api *api, struct http_request *http)
@@ -289,14 +313,16 @@ void metrics_reply(struct api *api, struct http_request *http)
     struct engine_status status = {0};
     if (api->engine) {
         engine_status(api->engine, &status);
+    }
+    if (api->engine && api->shelf->n == 1) {
         bytes_add(&model, "model=\"", 7);
-        add_escaped(&model, engine_model_info(api->model)->name);
+        add_escaped(&model, api->shelf->served[0].name);
         bytes_add(&model, "\"", 2);
         page.model = model.failed ? "" : model.data;
     }
     add_server(&page, api);
-    if (*page.model) {
-        add_model(&page, engine_model_info(api->model), &status);
+    if (api->engine) {
+        add_models(&page, api->shelf, &status);
         add_engine(&page, &status);
     }
     add_process(&page, &api->metrics);

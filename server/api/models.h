@@ -1,14 +1,14 @@
-/* The model list. */
+/* The model list and /props. */
 #ifndef HEARTH_API_MODELS_H
 #define HEARTH_API_MODELS_H
 
-#include <jansson.h>
-#include <stdint.h>
+#include "internal.h"
 
-#include "../../engine/engine.h"
+/* {"id","object":"model","created","owned_by",…,"hearth":{"loaded",…}}; NULL only without memory. The caller's. */
+json_t *api_model_json(const struct served *, int64_t created);
+json_t *api_model_list_json(const struct shelf *, int64_t created);
 
-/* {"id","object":"model","created","owned_by",…}; NULL only without memory. The caller's. */
-json_t *api_model_json(const struct model_info *, int64_t created);
-json_t *api_model_list_json(const struct model_info *, int64_t created);
+/* What llama.cpp's clients ask for: defaults of sampling, the chat template, the context. Likewise. */
+json_t *api_props_json(const struct api *, const struct served *);
 
 #endif

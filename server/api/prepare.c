@@ -4,6 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools.h"
+
+static bool ends_with_assistant(const json_t *messages)
+{
+    const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    const char *role = json_string_value(json_object_get(last, "role"));
+    return role && strcmp(role, "assistant") == 0;
+}
+
 static int prepare_chat(struct api_request *request, const struct model *model, struct api_error *error)
 {
     request->prompts = calloc(1, sizeof *request->prompts);
@@ -11,8 +20,10 @@ static int prepare_chat(struct api_request *request, const struct model *model, 
         return api_error_memory(error);
     request->n_prompts = 1;
 
-    json_t *input = json_pack("{s:O, s:O*, s:b, s:O*}", "messages", request->messages, "tools",
-                              request->tools, "add_generation_prompt", request->add_generation_prompt,
+    request->continue_final_message |= !request->add_generation_prompt && ends_with_assistant(request->messages);
+    json_t *input = json_pack("{s:O, s:O*, s:b, s:b, s:b, s:O*}", "messages", request->messages, "tools", request->tools,
+                              "describe_tools", true, "continue_final_message", request->continue_final_message,
+                              "add_generation_prompt", request->add_generation_prompt,
                               "chat_template_kwargs", request->template_kwargs);
     if (!input)
         return api_error_memory(error);
@@ -21,11 +32,12 @@ static int prepare_chat(struct api_request *request, const struct model *model, 
     int failed = engine_render(model, input, &rendered, &err);
     json_decref(input);
     if (failed)
-        return api_error_engine(error, &err, "messages");
+        return api_error_engine(error, &err, api_prompt_name(request));
     request->prompts[0].ids = rendered.ids;
     rendered.ids = (struct ids){0};
+    failed = api_prepare_tools(request, model, rendered.text, rendered.length, error);
     engine_rendered_free(&rendered);
-    return 0;
+    return failed;
 }
 
 static int prepare_text(struct api_prompt *prompt, const char *suffix, const struct model *model,
@@ -47,20 +59,34 @@ static int prepare_text(struct api_prompt *prompt, const char *suffix, const str
     return 0;
 }
 
+const char *api_prompt_name(const struct api_request *request)
+{
+    return request->endpoint == API_TEXT ? "prompt" : request->endpoint == API_RESPONSES ? "input" : "messages";
+}
+
+static int prepare_grammar(struct api_request *request, const struct model *model, struct api_error *error)
+{
+    struct err err = {0};
+    if (!request->grammar_spec || request->counts_only)
+        return 0;
+    if (engine_grammar(model, request->grammar_spec, &request->grammar, &err))
+        return api_error_engine(error, &err, request->grammar_param);
+    return 0;
+}
+
 int api_prepare(struct api_request *request, const struct model *model, struct api_error *error)
 {
-    if (request->endpoint == API_CHAT && prepare_chat(request, model, error))
+    if (request->messages && prepare_chat(request, model, error))
         return -1;
     for (size_t i = 0; i < request->n_prompts; i++) {
         struct api_prompt *prompt = &request->prompts[i];
         if (prepare_text(prompt, request->suffix, model, error))
             return -1;
         if (prompt->ids.n == 0)
-            return api_error_set(error, 400, "invalid_value",
-                                 request->endpoint == API_CHAT ? "messages" : "prompt",
+            return api_error_set(error, 400, "invalid_value", api_prompt_name(request),
                                  "The prompt is empty: it has no tokens.");
     }
-    return 0;
+    return prepare_grammar(request, model, error);
 }
 
 struct sampling api_sampling(const struct api_request *request,

@@ -2,6 +2,7 @@
 #include "request.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,36 @@ static int empty_prompt(struct api_error *error)
     return api_error_set(error, 400, "invalid_value", "prompt", "'prompt' must not be empty.");
 }
 
+static int wrong_id(long long id, int vocab, struct api_error *error)
+{
+    return api_error_set(error, 400, "invalid_value", "prompt", "'prompt' has token id %lld; ids go from 0 to %d.", id,
+                         vocab - 1);
+}
+
+static int wrong_key(const char *key, int vocab, struct api_error *error)
+{
+    return api_error_set(error, 400, "invalid_value", "logit_bias",
+                         "'logit_bias' has the key \"%.40s\"; token ids go from 0 to %d.", key, vocab - 1);
+}
+
+int api_check_ids(const struct api_request *request, int vocab, struct api_error *error)
+{
+    for (size_t i = 0; i < request->n_prompts; i++) {
+        const struct ids *ids = &request->prompts[i].ids;
+        for (size_t k = 0; k < ids->n; k++) {
+            if (ids->ids[k] >= vocab)
+                return wrong_id(ids->ids[k], vocab, error);
+        }
+    }
+    for (size_t i = 0; i < request->n_bias; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", request->bias[i].id);
+        if (request->bias[i].id >= vocab)
+            return wrong_key(key, vocab, error);
+    }
+    return 0;
+}
+
 static int read_ids(struct api_prompt *prompt, const json_t *value, int vocab, struct api_error *error)
 {
     size_t n = json_array_size(value);
@@ -32,9 +63,7 @@ static int read_ids(struct api_prompt *prompt, const json_t *value, int vocab, s
         if (!api_json_integer(json_array_get(value, i), &id))
             return wrong_prompt(error);
         if (id < 0 || id >= vocab)
-            return api_error_set(error, 400, "invalid_value", "prompt",
-                                 "'prompt' has token id %lld; ids go from 0 to %d.", (long long)id,
-                                 vocab - 1);
+            return wrong_id((long long)id, vocab, error);
         prompt->ids.ids[i] = (int32_t)id;
     }
     return 0;
@@ -84,15 +113,15 @@ int api_read_prompt(struct api_request *request, json_t *value, int vocab, struc
     return 0;
 }
 
-int api_read_stop(struct api_request *request, json_t *value, struct api_error *error)
+int api_read_stop(struct api_request *request, json_t *value, const char *name, struct api_error *error)
 {
     if (!json_is_string(value) && !json_is_array(value))
-        return api_error_set(error, 400, "invalid_type", "stop",
-                             "'stop' must be a string or an array of strings.");
+        return api_error_set(error, 400, "invalid_type", name,
+                             "'%s' must be a string or an array of strings.", name);
     size_t n = json_is_array(value) ? json_array_size(value) : 1;
     if (n > API_MAX_STOP)
-        return api_error_set(error, 400, "invalid_value", "stop", "'stop' has %zu entries; %d are the most.",
-                             n, API_MAX_STOP);
+        return api_error_set(error, 400, "invalid_value", name, "'%s' has %zu entries; %d are the most.",
+                             name, n, API_MAX_STOP);
     if (n == 0)
         return 0;
     request->stop = calloc(n, sizeof *request->stop);
@@ -101,12 +130,12 @@ int api_read_stop(struct api_request *request, json_t *value, struct api_error *
     for (size_t i = 0; i < n; i++) {
         const json_t *entry = json_is_array(value) ? json_array_get(value, i) : value;
         if (!json_is_string(entry))
-            return api_error_set(error, 400, "invalid_type", "stop",
-                                 "'stop' must be a string or an array of strings.");
+            return api_error_set(error, 400, "invalid_type", name,
+                                 "'%s' must be a string or an array of strings.", name);
         size_t length = json_string_length(entry);
         if (length == 0 || length > API_MAX_STOP_BYTES)
-            return api_error_set(error, 400, "invalid_value", "stop",
-                                 "Each string of 'stop' must have from 1 to %d bytes.", API_MAX_STOP_BYTES);
+            return api_error_set(error, 400, "invalid_value", name,
+                                 "Each string of '%s' must have from 1 to %d bytes.", name, API_MAX_STOP_BYTES);
         request->stop[request->n_stop++] = json_string_value(entry);
     }
     return 0;
@@ -131,9 +160,7 @@ int api_read_logit_bias(struct api_request *request, json_t *value, int vocab, s
         errno = 0;
         long id = strtol(key, &end, 10);
         if (key[0] < '0' || key[0] > '9' || *end || errno || id >= vocab)
-            return api_error_set(error, 400, "invalid_value", "logit_bias",
-                                 "'logit_bias' has the key \"%.40s\"; token ids go from 0 to %d.", key,
-                                 vocab - 1);
+            return wrong_key(key, vocab, error);
         if (!json_is_number(entry))
             return api_error_set(error, 400, "invalid_type", "logit_bias",
                                  "The values of 'logit_bias' must be numbers.");

@@ -7,14 +7,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "anthropic.h"
+#include "responses.h"
+#include "structured.h"
+#include "tools.h"
+
 enum kind {
     BOOLEAN, INTEGER, WIDE, NUMBER, STRING, OBJECT, MESSAGES, PROMPT, STREAM_OPTIONS, STOP, LOGIT_BIAS, TOOLS,
-    TOOL_CHOICE, RESPONSE_FORMAT, DEPRECATED
+    TOOL_CHOICE, EFFORT, RESPONSE_FORMAT, STRUCTURED, DEPRECATED, UNSUPPORTED,
+    INPUT, RESPONSES_TOOLS, RESPONSES_TOOL_CHOICE, RESPONSES_TEXT, RESPONSES_REASONING, INCLUDE, METADATA, TRUNCATION,
+    ANTHROPIC_MESSAGES, SYSTEM, ANTHROPIC_TOOLS, ANTHROPIC_TOOL_CHOICE, THINKING, ANTHROPIC_METADATA, OUTPUT_CONFIG
 };
 
 #define CHAT API_CHAT
 #define TEXT API_TEXT
+#define RESPONSES API_RESPONSES
+#define ANTHROPIC API_MESSAGES
 #define BOTH (API_CHAT | API_TEXT)
+#define CHATS (API_CHAT | API_RESPONSES | API_MESSAGES)
+#define ALL (API_TEXT | CHATS)
 
 const struct api_param api_params[PARAM_COUNT] = {
 #define PARAM(name, row, kind, minimum, maximum, fallback, field, endpoints, meaning) \
@@ -108,34 +119,6 @@ static int read_stream_options(struct api_request *request, const json_t *value,
     return 0;
 }
 
-static int read_tool_choice(struct api_request *request, const json_t *value, struct api_error *error)
-{
-    const char *choice = json_string_value(value);
-    if (choice && strcmp(choice, "none") == 0) {
-        request->no_tools = true;
-        return 0;
-    }
-    if (choice && strcmp(choice, "auto") == 0)
-        return 0;
-    if (json_is_object(value) || (choice && strcmp(choice, "required") == 0))
-        return api_error_set(error, 400, "unsupported_value", "tool_choice",
-                             "'tool_choice' other than \"none\" and \"auto\" is not supported yet.");
-    return wrong_type(error, "tool_choice", "\"none\" or \"auto\"");
-}
-
-static int read_response_format(const json_t *value, struct api_error *error)
-{
-    if (!json_is_object(value))
-        return wrong_type(error, "response_format", "an object");
-    const char *type = json_string_value(json_object_get(value, "type"));
-    if (!type)
-        return wrong_type(error, "response_format.type", "a string");
-    if (strcmp(type, "text") != 0)
-        return api_error_set(error, 400, "unsupported_value", "response_format",
-                             "'response_format' other than {\"type\": \"text\"} is not supported yet.");
-    return 0;
-}
-
 /* What stands for "nothing asked" in OpenAI's deprecated function parameters. */
 static int read_deprecated(const struct api_param *param, const json_t *value, struct api_error *error)
 {
@@ -144,6 +127,82 @@ static int read_deprecated(const struct api_param *param, const json_t *value, s
         return 0;
     return api_error_set(error, 400, "unsupported_parameter", param->name,
                          "'%s' is not supported: use 'tools'.", param->name);
+}
+
+/* What is not there may still be asked for in words that ask for nothing. */
+static int read_unsupported(const struct api_param *param, const json_t *value, struct api_error *error)
+{
+    if (json_is_false(value) || (json_is_array(value) && json_array_size(value) == 0))
+        return 0;
+    return api_error_set(error, 400, "unsupported_parameter", param->name, "'%s' is not supported.", param->name);
+}
+
+static int read_truncation(const json_t *value, struct api_error *error)
+{
+    const char *mode = json_string_value(value);
+    if (mode && strcmp(mode, "disabled") == 0)
+        return 0;
+    if (mode && strcmp(mode, "auto") == 0)
+        return api_error_set(error, 400, "unsupported_value", "truncation",
+                             "'truncation' other than \"disabled\" is not supported.");
+    return wrong_type(error, "truncation", "\"disabled\"");
+}
+
+/* A response_format, which came as `name`; NULL: none did. */
+static int read_format(struct api_request *request, json_t *format, const char *name, struct api_error *error)
+{
+    if (!format)
+        return 0;
+    int failed = api_read_response_format(request, format, error);
+    request->grammar_param = name;
+    return failed;
+}
+
+/* Parameters of Responses and Messages that have a shape of their own; where chat has the same in another shape, they
+ * are given that one first. */
+static int read_translated(struct api_request *request, enum kind kind, json_t *value, struct api_error *error)
+{
+    json_t *format = NULL;
+    switch (kind) {
+    case INPUT:
+        return responses_read_input(request, value, error);
+    case RESPONSES_TOOLS:
+        value = responses_tools(request, value, error);
+        return value ? api_read_tools(request, value, error) : -1;
+    case RESPONSES_TOOL_CHOICE:
+        value = responses_tool_choice(request, value, error);
+        return value ? api_read_tool_choice(request, value, error) : -1;
+    case RESPONSES_TEXT:
+        if (responses_read_text(request, value, &format, error))
+            return -1;
+        return read_format(request, format, "text.format", error);
+    case RESPONSES_REASONING:
+        return responses_read_reasoning(request, value, error);
+    case INCLUDE:
+        return responses_read_include(request, value, error);
+    case METADATA:
+        return responses_read_metadata(request, value, error);
+    case ANTHROPIC_MESSAGES:
+        return anthropic_read_messages(request, value, error);
+    case SYSTEM:
+        return anthropic_read_system(request, value, error);
+    case ANTHROPIC_TOOLS:
+        value = anthropic_tools(request, value, error);
+        return value ? api_read_tools(request, value, error) : -1;
+    case ANTHROPIC_TOOL_CHOICE:
+        value = anthropic_tool_choice(request, value, error);
+        return value ? api_read_tool_choice(request, value, error) : -1;
+    case THINKING:
+        return anthropic_read_thinking(request, value, error);
+    case ANTHROPIC_METADATA:
+        return anthropic_read_metadata(request, value, error);
+    case OUTPUT_CONFIG:
+        if (anthropic_read_output(request, value, &format, error))
+            return -1;
+        return read_format(request, format, "output_config.format", error);
+    default:
+        return -1;
+    }
 }
 
 static int read_param(struct api_request *request, int row, json_t *value, int vocab, struct api_error *error)
@@ -184,19 +243,30 @@ static int read_param(struct api_request *request, int row, json_t *value, int v
     case STREAM_OPTIONS:
         return read_stream_options(request, value, error);
     case STOP:
-        return api_read_stop(request, value, error);
+        return api_read_stop(request, value, param->name, error);
     case LOGIT_BIAS:
         return api_read_logit_bias(request, value, vocab, error);
     case TOOLS:
         return api_read_tools(request, value, error);
     case TOOL_CHOICE:
-        return read_tool_choice(request, value, error);
+        return api_read_tool_choice(request, value, error);
+    case EFFORT:
+        if (!json_is_string(value))
+            return wrong_type(error, param->name, "a string");
+        return api_request_effort(request, json_string_value(value), param->name, error);
     case RESPONSE_FORMAT:
-        return read_response_format(value, error);
+        return api_read_response_format(request, value, error);
+    case STRUCTURED:
+        return api_read_structured(request, param->name, value, error);
     case DEPRECATED:
         return read_deprecated(param, value, error);
+    case UNSUPPORTED:
+        return read_unsupported(param, value, error);
+    case TRUNCATION:
+        return read_truncation(value, error);
+    default:
+        return read_translated(request, places[row].kind, value, error);
     }
-    return -1;
 }
 
 static int parse_json(json_t **out, const char *body, size_t length, struct api_error *error)
@@ -220,18 +290,47 @@ static int parse_json(json_t **out, const char *body, size_t length, struct api_
     return 0;
 }
 
+static int check_required(const struct api_request *request, struct api_error *error)
+{
+    const char *missing = NULL;
+    switch (request->endpoint) {
+    case API_CHAT: missing = request->messages ? NULL : "messages"; break;
+    case API_TEXT: missing = request->prompts ? NULL : "prompt"; break;
+    case API_RESPONSES: missing = request->input ? NULL : "input"; break;
+    case API_MESSAGES:
+        missing = !request->input                                                  ? "messages"
+                  : !request->given[PARAM_max_tokens] && !request->counts_only ? "max_tokens"
+                                                                                   : NULL;
+        break;
+    default: break;
+    }
+    if (!missing)
+        return 0;
+    return api_error_set(error, 400, "missing_required_parameter", missing, "Missing required parameter: '%s'.",
+                         missing);
+}
+
+/* The messages of those that bring them otherwise; what continues gets them when the store was read. */
+static int make_messages(struct api_request *request, struct api_error *error)
+{
+    request->continues |= request->previous != NULL;
+    if (request->endpoint == API_MESSAGES)
+        return anthropic_messages(request, error);
+    if (request->endpoint == API_RESPONSES && !request->continues)
+        return responses_messages(request, NULL, error);
+    return 0;
+}
+
 /* What no single parameter can tell. */
 static int check_together(struct api_request *request, struct api_error *error)
 {
-    bool chat = request->endpoint == API_CHAT;
-    const char *required = chat ? "messages" : "prompt";
-    if (chat ? !request->messages : !request->prompts)
-        return api_error_set(error, 400, "missing_required_parameter", required,
-                             "Missing required parameter: '%s'.", required);
+    bool chat = request->endpoint != API_TEXT;
+    if (check_required(request, error))
+        return -1;
 
     if (request->given[PARAM_max_completion_tokens])
         request->max_tokens = request->max_completion_tokens;
-    else if (!request->given[PARAM_max_tokens])
+    else if (!request->given[PARAM_max_tokens] && !request->given[PARAM_max_output_tokens])
         request->max_tokens = chat ? -1 : 16;
     if (chat && request->max_tokens == 0) {
         const char *name =
@@ -261,17 +360,19 @@ static int check_together(struct api_request *request, struct api_error *error)
             return api_error_set(error, 400, "unsupported_value", "suffix",
                                  "'suffix' needs a 'prompt' of text, not token ids.");
     }
-    if (request->no_tools)
-        request->tools = NULL;
-    return 0;
+    return api_check_tools(request, error);
 }
 
 int api_request_parse(struct api_request *request, enum api_endpoint endpoint, const char *body,
                       size_t length, int vocab, struct api_error *error)
 {
     *request = (struct api_request){
-        .endpoint = endpoint,
+        .endpoint = endpoint & ~API_COUNTS,
         .add_generation_prompt = true,
+        .parallel_tool_calls = true,
+        .thinking_budget = -1,
+        .store = true,
+        .counts_only = endpoint & API_COUNTS,
         .n = 1,
         .cache_prompt = true,
         .sampling = {.temperature = -1, .top_p = -1, .min_p = -1, .repetition_penalty = -1, .top_k = -1},
@@ -280,7 +381,7 @@ int api_request_parse(struct api_request *request, enum api_endpoint endpoint, c
         return -1;
 
     for (int row = 0; row < PARAM_COUNT; row++) {
-        if (!(api_params[row].endpoints & endpoint))
+        if (!(api_params[row].endpoints & request->endpoint))
             continue;
         json_t *value = json_object_get(request->body, api_params[row].name);
         if (!value || json_is_null(value))
@@ -289,7 +390,14 @@ int api_request_parse(struct api_request *request, enum api_endpoint endpoint, c
             return -1;
         request->given[row] = true;
     }
-    return check_together(request, error);
+    return check_together(request, error) || make_messages(request, error) ? -1 : 0;
+}
+
+json_t *api_request_keep(struct api_request *request, json_t *value)
+{
+    if (!request->made)
+        request->made = json_array();
+    return json_array_append_new(request->made, value) ? NULL : value;
 }
 
 void api_request_dispose(struct api_request *request)
@@ -300,5 +408,7 @@ void api_request_dispose(struct api_request *request)
     free(request->stop);
     free(request->bias);
     json_decref(request->body);
+    json_decref(request->made);
+    engine_grammar_release(request->grammar);
     *request = (struct api_request){0};
 }

@@ -8,8 +8,15 @@
 
 #include "../../engine/engine.h"
 #include "errors.h"
+#include "pieces.h"
 
-enum api_endpoint { API_CHAT = 1, API_TEXT = 2 };
+enum api_endpoint {
+    API_CHAT = 1,
+    API_TEXT = 2,
+    API_RESPONSES = 4, /* OpenAI's /v1/responses */
+    API_MESSAGES = 8,  /* Anthropic's /v1/messages */
+    API_COUNTS = 1 << 16 /* with one of them: how many tokens the prompt has, and no answer */
+};
 
 enum api_param_row {
 #define PARAM(name, row, ...) PARAM_##row,
@@ -38,9 +45,27 @@ struct api_request {
     json_t *body;
     bool given[PARAM_COUNT];
 
-    const char *model, *suffix, *end_user, *cache_salt;
+    const char *model, *suffix, *end_user, *cache_salt, *cache_key;
+    struct pieces_options pieces; /* how the text is read; filled in by api_prepare, but for the sink */
     json_t *messages, *tools, *template_kwargs;
-    bool no_tools, add_generation_prompt;
+    bool no_tools, add_generation_prompt, parallel_tool_calls;
+    json_t *allowed;      /* of tool_choice: tools that may be called, by name; NULL: all */
+    json_t *callable;     /* those of `tools` that may be; NULL: none */
+    bool needs_call, one_call; /* at least, at most */
+    bool continue_final_message;
+    int thinking_budget;  /* tokens; -1: no bound */
+    struct engine_thinking thinking; /* made by api_prepare */
+    json_t *grammar_spec; /* what the text is to be, as engine_grammar takes it; NULL: anything */
+    const char *grammar_param; /* the parameter that said so, a literal */
+    struct grammar *grammar; /* made by api_prepare; NULL: none. Released with the request */
+    json_t *made;         /* what was made beside `body`, an array; freed with it */
+    json_t *input;        /* responses: items as they are kept; messages: as they came */
+    json_t *system;       /* messages: strings that go before them */
+    json_t *metadata;
+    const char *instructions, *previous; /* responses: previous_response_id */
+    bool store;           /* responses: to be kept, where there is a store */
+    bool continues;       /* responses: refers to what the store has */
+    bool counts_only;     /* API_COUNTS was given */
     struct api_prompt *prompts;
     size_t n_prompts;
 
@@ -57,20 +82,29 @@ struct api_request {
     int64_t seed;
 };
 
-/* Reads a body. `vocab` bounds token ids. Returns 0, or -1 with *error; *request is always fit for
+/* Reads a body. `vocab` bounds token ids; where the model is not known yet, API_ANY_VOCAB, and api_check_ids
+ * later. Returns 0, or -1 with *error; *request is always fit for
  * api_request_dispose. */
 int api_request_parse(struct api_request *request, enum api_endpoint, const char *body, size_t length,
                       int vocab, struct api_error *error) WARN_UNUSED;
 void api_request_dispose(struct api_request *);
+enum { API_ANY_VOCAB = INT32_MAX };
+/* Token ids that were read without a model; as they came, before api_prepare. */
+int api_check_ids(const struct api_request *, int vocab, struct api_error *) WARN_UNUSED;
 
 /* For the readers of single parameters. */
+/* Takes the reference to `value`, which then lives as long as the request; NULL without memory, or of NULL. */
+json_t *api_request_keep(struct api_request *, json_t *value);
+/* How much the model is to think, for its template: what chat_template_kwargs says goes first. budget: tokens; -1:
+ * no bound. `effort` is one of OpenAI's words, or Anthropic's; `param` named it. */
+int api_request_thinking(struct api_request *, bool enabled, int budget, struct api_error *) WARN_UNUSED;
+int api_request_effort(struct api_request *, const char *effort, const char *param, struct api_error *) WARN_UNUSED;
 enum { API_MAX_STOP = 64, API_MAX_STOP_BYTES = 1024, API_MAX_PROMPTS = 2048 };
 /* A JSON number that is a whole one within int64: 5 and 5.0. */
 bool api_json_integer(const json_t *, int64_t *out);
 int api_read_messages(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
-int api_read_tools(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
 int api_read_prompt(struct api_request *, json_t *, int vocab, struct api_error *) WARN_UNUSED;
-int api_read_stop(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
+int api_read_stop(struct api_request *, json_t *, const char *name, struct api_error *) WARN_UNUSED;
 int api_read_logit_bias(struct api_request *, json_t *, int vocab, struct api_error *) WARN_UNUSED;
 
 #endif

@@ -35,24 +35,18 @@ json_t *api_shape_choice(enum api_endpoint endpoint, bool stream, int index, jso
                      "finish_reason", finish);
 }
 
-json_t *api_shape_delta(bool role, const char *text, size_t length)
+json_t *api_shape_usage(const struct api_usage *u)
 {
-    json_t *delta = json_object();
-    if (role)
-        json_object_set_new(delta, "role", json_string("assistant"));
-    if (text && json_object_set_new(delta, "content", json_stringn(text, length))) {
-        json_decref(delta);
-        return NULL;
-    }
-    return delta;
-}
-
-json_t *api_shape_usage(int64_t prompt_tokens, int64_t completion_tokens, int64_t cached_tokens)
-{
-    return json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", (json_int_t)prompt_tokens,
-                     "completion_tokens", (json_int_t)completion_tokens, "total_tokens",
-                     (json_int_t)(prompt_tokens + completion_tokens), "prompt_tokens_details",
-                     "cached_tokens", (json_int_t)cached_tokens);
+    json_t *usage = json_pack("{s:I, s:I, s:I, s:{s:I}}", "prompt_tokens", (json_int_t)u->prompt, "completion_tokens",
+                              (json_int_t)u->completion, "total_tokens", (json_int_t)(u->prompt + u->completion),
+                              "prompt_tokens_details", "cached_tokens", (json_int_t)u->cached);
+    if (u->reasoning < 0 || !usage)
+        return usage;
+    json_t *details = json_pack("{s:I}", "reasoning_tokens", (json_int_t)u->reasoning);
+    if (json_object_set_new(usage, "completion_tokens_details", details) == 0)
+        return usage;
+    json_decref(usage);
+    return NULL;
 }
 
 const char *api_shape_finish(enum finish finish)

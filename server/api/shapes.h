@@ -17,9 +17,11 @@ json_t *api_shape_head(enum api_endpoint, bool stream, bool usage, const char *i
  * finish: NULL for null. */
 json_t *api_shape_choice(enum api_endpoint, bool stream, int index, json_t *content, json_t *logprobs,
                          const char *finish);
-/* The content of a streamed chat choice: its delta. */
-json_t *api_shape_delta(bool role, const char *text, size_t length);
-json_t *api_shape_usage(int64_t prompt_tokens, int64_t completion_tokens, int64_t cached_tokens);
+struct api_usage {
+    int64_t prompt, completion, cached;
+    int64_t reasoning; /* of the completion; -1: not told */
+};
+json_t *api_shape_usage(const struct api_usage *);
 /* "stop", "length", or NULL while it goes on. */
 const char *api_shape_finish(enum finish);
 

@@ -21,8 +21,8 @@ static json_t *slot_json(const struct engine_slot *slot)
     const struct job *job = part ? part->job : NULL;
     char owner[17];
     snprintf(owner, sizeof owner, "%016" PRIx64, slot->owner);
-    return json_pack("{s:s, s:i, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:b, s:f}", "id",
-                     job ? job->id : "warm", "prompt", job ? (int)(part - job->parts) : 0, "state",
+    return json_pack("{s:s, s:s*, s:i, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:b, s:f}", "id",
+                     job ? job->id : "warm", "model", job ? job->asked->name : NULL, "prompt", job ? (int)(part - job->parts) : 0, "state",
                      states[slot->state], "prompt_tokens", slot->prompt_tokens, "cached_tokens",
                      slot->cached_tokens, "computed_tokens", slot->computed_tokens, "generated_tokens",
                      slot->generated_tokens, "max_tokens", slot->max_tokens, "choices", slot->choices,

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import HEARTH, Server
+from conftest import HEARTH, LONG, Server
 
 LONG_PROMPT = "".join(f"Line {i}: the quick brown fox number {i * 37 % 101} jumps. " for i in range(40))
 FIELDS = {"temperature": 1, "seed": 7, "max_tokens": 12, "ignore_eos": True}
@@ -20,6 +20,11 @@ def cached(answer):
 
 def text(answer):
     return answer[2]["choices"][0]["text"]
+
+
+def metric(server, name):
+    lines = server.get("/metrics")[2].decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(("hearth_" + name + " ", "hearth_" + name + "{")))
 
 
 def files(folder):
@@ -42,6 +47,15 @@ def cache(folder, verb):
 @pytest.fixture
 def folder(tmp_path):
     return str(tmp_path / "some" / "prefixes")
+
+
+def test_prefixes_are_saved_although_it_is_never_idle(model, folder):
+    server = Server(model, "--cache-dir", folder)
+    with server.start_stream("/v1/completions", **LONG, n=6, stream=False):
+        assert cached(server.complete(LONG_PROMPT, **FIELDS)) == 0
+        assert saved(folder, 8, 5)
+        assert metric(server, "sequences_running") > 0, "the others go on"
+    assert server.stop() == 0
 
 
 def test_a_prefix_survives_a_restart(model, folder):
@@ -118,7 +132,7 @@ def test_two_servers_share_a_folder(model, folder):
     assert a.stop() == 0 and b.stop() == 0
 
 
-@pytest.mark.parametrize("rounds", [10])
+@pytest.mark.parametrize("rounds", [50 if os.environ.get("HEARTH_TEST_LONG") == "1" else 10])
 def test_kill_at_any_time(model, folder, rounds):
     """Whenever the server dies while it writes, the next one starts, trusts nothing wrong, says the same."""
     chance = random.Random(4)

@@ -30,7 +30,7 @@ def soon(what, seconds=15):
 
 def metric(server, name):
     text = server.get("/metrics")[2].decode()
-    return next(float(line.split()[-1]) for line in text.split("\n") if line.startswith("hearth_" + name))
+    return next(float(line.split()[-1]) for line in text.split("\n") if line.startswith(("hearth_" + name + " ", "hearth_" + name + "{")))
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +167,22 @@ def test_a_batch_does_not_hold_back_a_chat(narrow, held, by):
         return ({"user": name}, {}) if by == "user" else ({}, {"Authorization": f"Bearer {name}"})
     requests = [("batch", *who(f"batch-{by}")) for _ in range(12)] + [("chat", *who(f"chat-{by}"))]
     assert order(narrow, held, requests).index("chat") <= 2
+
+
+def test_forecasts_come_true(narrow):
+    """What a stream hears about its wait, and who is refused about when to come again, is near what happens."""
+    busy = [narrow.start_stream(max_tokens=3000, ignore_eos=True, stream=False) for _ in range(3)]
+    assert soon(lambda: metric(narrow, "requests_waiting") == 2)
+    with narrow.start_stream(max_tokens=4) as s:
+        head = read_until(s, b" s\n\n")
+        told, began = int(head.split(b"about ")[1].split()[0]), time.monotonic()
+        retry = int(narrow.complete("x", timeout=0.2)[1]["Retry-After"])
+        read_until(s, b"data: ")
+        took = time.monotonic() - began
+    for other in busy:
+        other.close()
+    assert took / 3 - 1 < told < 3 * took + 1, (told, took)
+    assert 1 <= retry < 3 * took + 1, (retry, took)
 
 
 # ---- the prefix cache ----

@@ -54,8 +54,10 @@ static void *submit(void *argument)
     return NULL;
 }
 
-static void poll_once(void)
+/* False where nothing has come. */
+static bool poll_once(void)
 {
+    bool any = false;
     for (struct engine_event *event; (event = engine_poll(race.engine));) {
         atomic_bool *mine = event->user;
         if (atomic_load(mine)) atomic_fetch_add(&after_end, 1);
@@ -64,7 +66,9 @@ static void poll_once(void)
             atomic_fetch_add(&ended, 1);
         }
         engine_event_free(event);
+        any = true;
     }
+    return any;
 }
 
 int main(int argc, char **argv)
@@ -76,9 +80,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < THREADS; i++) {
         if (pthread_create(&thread[i], NULL, submit, (void *)i)) return 1;
     }
-    for (int i = 0; i < 2000 && atomic_load(&ended) < THREADS * EACH; i++) {
+    for (int silent = 0; silent < 1200 && atomic_load(&ended) < THREADS * EACH; silent++) {
         engine_wait(race.engine, 0.05);
-        poll_once();
+        if (poll_once()) silent = 0;
     }
     for (int i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
     race_engine_close(&race);

@@ -7,6 +7,7 @@
 #include "../../../cli/service_unit.h"
 
 static char *const awkward[] = {(char *)"/bin/sh", (char *)"serve", (char *)"--name=a b\"c\\d%e$f&<g>", NULL};
+static const struct service_sockets none, both = {.address = {"127.0.0.1", "::1"}, .n = 2, .port = 8080};
 static struct err e;
 
 static void write_file(const char *path, const char *text)
@@ -29,7 +30,7 @@ static void expect_accepted(const char *const *argv)
 Test(service, systemd_unit)
 {
     char *text;
-    cr_assert_eq(service_systemd_unit(awkward, 45, &text, &e), 0);
+    cr_assert_eq(service_systemd_unit(awkward, 45, &none, &text, &e), 0);
     cr_assert_not_null(strstr(text, "ExecStart=\"/bin/sh\" \"serve\" \"--name=a b\\\"c\\\\d%%e$$f&<g>\"\n"), "%s",
                        text);
     cr_assert_not_null(strstr(text, "TimeoutStopSec=45\n"));
@@ -38,12 +39,46 @@ Test(service, systemd_unit)
     free(text);
 }
 
+Test(service, sockets)
+{
+    struct service_sockets s = service_sockets("", 80);
+    cr_expect_eq(s.n, 2);
+    cr_expect_str_eq(s.address[1], "::1");
+    s = service_sockets("0.0.0.0", 80);
+    cr_expect_eq(s.n, 1);
+    cr_expect_str_eq(s.address[0], "0.0.0.0");
+    cr_expect_eq(service_sockets("fe80::1", 80).n, 1);
+    cr_expect_eq(service_sockets("my.host", 80).n, 0, "may stand for several addresses");
+    cr_expect_eq(service_sockets("", 0).n, 0, "the service chooses");
+}
+
+Test(service, systemd_verifies_sockets)
+{
+    char folder[] = "/tmp/hearth-unit-XXXXXX", service[64], sockets[64], *text;
+    cr_assert_not_null(mkdtemp(folder));
+    snprintf(service, sizeof service, "%s/hearth.service", folder);
+    snprintf(sockets, sizeof sockets, "%s/hearth.socket", folder);
+    cr_assert_eq(service_systemd_unit(awkward, 45, &both, &text, &e), 0);
+    cr_expect_not_null(strstr(text, "Requires=hearth.socket\n"));
+    write_file(service, text);
+    free(text);
+    cr_assert_eq(service_systemd_socket(&both, &text, &e), 0);
+    cr_expect_not_null(strstr(text, "ListenStream=127.0.0.1:8080\nListenStream=[::1]:8080\n"), "%s", text);
+    write_file(sockets, text);
+    free(text);
+    setenv("XDG_RUNTIME_DIR", folder, 1);
+    const char *argv[] = {"systemd-analyze", "--user", "verify", service, NULL};
+    expect_accepted(argv);
+    const char *clean[] = {"rm", "-r", folder, NULL};
+    expect_accepted(clean);
+}
+
 Test(service, systemd_verifies)
 {
     char folder[] = "/tmp/hearth-unit-XXXXXX", path[64], *text;
     cr_assert_not_null(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/hearth.service", folder);
-    cr_assert_eq(service_systemd_unit(awkward, 45, &text, &e), 0);
+    cr_assert_eq(service_systemd_unit(awkward, 45, &none, &text, &e), 0);
     write_file(path, text);
     free(text);
     setenv("XDG_RUNTIME_DIR", folder, 1); /* wanted even where no session runs */
@@ -56,7 +91,7 @@ Test(service, systemd_verifies)
 Test(service, launchd_agent)
 {
     char *text;
-    cr_assert_eq(service_launchd_agent(awkward, 45, "/x/a&b.log", &text, &e), 0);
+    cr_assert_eq(service_launchd_agent(awkward, 45, &both, "/x/a&b.log", &text, &e), 0);
     cr_assert_not_null(strstr(text, "<string>--name=a b\"c\\d%e$f&amp;&lt;g&gt;</string>"), "%s", text);
     cr_assert_not_null(strstr(text, "<string>/x/a&amp;b.log</string>"));
     cr_assert_not_null(strstr(text, "<key>ProcessType</key>\n    <string>Interactive</string>"));
@@ -70,13 +105,14 @@ static const char read_plist[] = "import plistlib, sys\n"
                                  "assert p['KeepAlive'] == {'SuccessfulExit': False}\n"
                                  "assert p['ProcessType'] == 'Interactive' and p['ExitTimeOut'] == 45\n"
                                  "assert p['SoftResourceLimits']['NumberOfFiles'] > 4096\n"
+                                 "assert [s['SockNodeName'] for s in p['Sockets']['Listeners']] == ['127.0.0.1', '::1']\n"
                                  "assert p['ProgramArguments'][1] == 'serve'\n";
 
 Test(service, launchd_agent_is_a_property_list)
 {
     char path[] = "/tmp/hearth-agent-XXXXXX", *text;
     cr_assert_geq(mkstemp(path), 0);
-    cr_assert_eq(service_launchd_agent(awkward, 45, "/x/a&b.log", &text, &e), 0);
+    cr_assert_eq(service_launchd_agent(awkward, 45, &both, "/x/a&b.log", &text, &e), 0);
     write_file(path, text);
     free(text);
 #ifdef __APPLE__
@@ -128,8 +164,8 @@ Test(service, example_units_verify)
 Test(service, line_breaks_are_refused)
 {
     char *const arguments[] = {(char *)"/bin/sh", (char *)"serve", (char *)"--name=a\nExecStartPre=evil", NULL}, *text;
-    cr_assert_eq(service_systemd_unit(arguments, 45, &text, &e), ERR_INVALID);
-    cr_assert_eq(service_launchd_agent(arguments, 45, "/l", &text, &e), ERR_INVALID);
+    cr_assert_eq(service_systemd_unit(arguments, 45, &none, &text, &e), ERR_INVALID);
+    cr_assert_eq(service_launchd_agent(arguments, 45, &none, "/l", &text, &e), ERR_INVALID);
 }
 
 static int arguments_of(const char *flag, char ***list)

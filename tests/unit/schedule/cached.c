@@ -450,3 +450,27 @@ Test(cached, tells_where_a_prompt_leaves_the_cache)
     cr_expect_not(a->explained);
     free(a);
 }
+
+Test(cached, shows_nobody_the_texts_of_others)
+{
+    int32_t ids[200];
+    open_with((struct engine_options){.parallel = 2}, (struct model_options){0});
+    free(ask(request(200)));
+    memcpy(ids, prompt, sizeof ids);
+    ids[75] = 3;
+    struct engine_request q = request(200);
+    q.prompt = ids;
+    q.owner = 1;
+    q.explain_cache = true;
+    struct answer *a = ask(q);
+    cr_expect_eq(a->end.cached_tokens, 64);
+    cr_expect_eq(a->explain.diverges, 64, "how far its block goes along is not told");
+    cr_expect_eq(a->explain.n_cached, 0);
+    free(a);
+
+    ids[80] = 3;
+    a = ask(q);
+    cr_expect_eq(a->explain.diverges, 80, "its own text");
+    cr_expect_arr_eq(a->explain.cached, prompt + 80, sizeof a->explain.cached);
+    free(a);
+}

@@ -131,7 +131,7 @@ Test(kv_blocks, other_tokens_or_another_root_are_not_found)
         other[i]++;
         cr_expect_eq(kv_table_find(&b, kv, other, 16, &idle), i / 4, "token %d", i);
     }
-    kv_table_root(&b, prefix_root("salt", 4));
+    kv_table_root(&b, prefix_root("salt", 4), 0);
     cr_expect_eq(kv_table_find(&b, kv, text, 16, &idle), 0);
     /* the same block in another place is another block */
     cr_expect_eq(kv_table_find(&c, kv, text + 4, 12, &idle), 0);

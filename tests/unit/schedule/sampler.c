@@ -41,7 +41,7 @@ static int *draw(const struct sampling *p, int n)
     static int count[VOCAB];
     for (int i = 0; i < VOCAB; i++) count[i] = 0;
     for (int i = 0; i < n; i++) {
-        int32_t id = sampler_choose(sampler, logits, p, NULL, 0, i, &err);
+        int32_t id = sampler_choose(sampler, logits, NULL, p, NULL, 0, i, &err);
         cr_assert(id >= 0 && id < VOCAB, "%s", err.text);
         count[id]++;
     }
@@ -64,7 +64,7 @@ Test(sampler, greedy_takes_the_lowest_of_equals)
 {
     struct sampling p = plain(0);
     logits[5] = logits[900] = logits[17] = 4;
-    cr_expect_eq(sampler_choose(sampler, logits, &p, NULL, 0, 0, &err), 5);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, NULL, 0, 0, &err), 5);
 }
 
 Test(sampler, never_padding_or_control)
@@ -72,7 +72,7 @@ Test(sampler, never_padding_or_control)
     struct sampling p = plain(0), warm = plain(100);
     logits[3] = logits[VOCAB - 1] = 50;
     logits[8] = 1;
-    cr_expect_eq(sampler_choose(sampler, logits, &p, NULL, 0, 0, &err), 8);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, NULL, 0, 0, &err), 8);
     int *count = draw(&warm, 20000);
     cr_expect_eq(count[3], 0);
     for (int i = VOCAB - 20; i < VOCAB; i++) cr_expect_eq(count[i], 0);
@@ -106,7 +106,7 @@ Test(sampler, top_k)
     for (int i = 701; i < VOCAB; i++) cr_expect_eq(count[i], 0, "%d", i);
     cr_expect_gt(count[700], 0);
     p.top_k = 1000000;
-    cr_expect_geq(sampler_choose(sampler, logits, &p, NULL, 0, 0, &err), 0);
+    cr_expect_geq(sampler_choose(sampler, logits, NULL, &p, NULL, 0, 0, &err), 0);
 }
 
 Test(sampler, top_p)
@@ -173,19 +173,19 @@ Test(sampler, penalties)
     logits[10] = 2;
     logits[700] = 1.5f;
     p.presence_penalty = 1; /* does not see the prompt */
-    cr_expect_eq(sampler_choose(sampler, logits, &p, counts, 0, 0, &err), 10);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, counts, 0, 0, &err), 10);
     p.repetition_penalty = 1.5; /* does */
-    cr_expect_eq(sampler_choose(sampler, logits, &p, counts, 0, 0, &err), 700);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, counts, 0, 0, &err), 700);
     p.repetition_penalty = 1;
     cr_assert_eq(token_counts_copy(&twin, counts, &err), 0);
     cr_assert_eq(token_counts_add(twin, 10, false, &err), 0);
-    cr_expect_eq(sampler_choose(sampler, logits, &p, twin, 0, 0, &err), 700);
-    cr_expect_eq(sampler_choose(sampler, logits, &p, counts, 0, 0, &err), 10, "a copy is on its own");
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, twin, 0, 0, &err), 700);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, counts, 0, 0, &err), 10, "a copy is on its own");
     p.presence_penalty = 0;
     p.frequency_penalty = 0.3;
-    cr_expect_eq(sampler_choose(sampler, logits, &p, twin, 0, 0, &err), 10);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, twin, 0, 0, &err), 10);
     cr_assert_eq(token_counts_add(twin, 10, false, &err), 0);
-    cr_expect_eq(sampler_choose(sampler, logits, &p, twin, 0, 0, &err), 700);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, twin, 0, 0, &err), 700);
     token_counts_destroy(counts);
     token_counts_destroy(twin);
 }
@@ -197,11 +197,11 @@ Test(sampler, seeds)
     other.seed = 8;
     int same = 0, choice = 0, next = 0;
     for (int i = 0; i < 200; i++) {
-        int32_t id = sampler_choose(sampler, logits, &p, NULL, 0, i, &err);
-        cr_expect_eq(id, sampler_choose(sampler, logits, &p, NULL, 0, i, &err));
-        same += id == sampler_choose(sampler, logits, &other, NULL, 0, i, &err);
-        choice += id == sampler_choose(sampler, logits, &p, NULL, 1, i, &err);
-        next += id == sampler_choose(sampler, logits, &p, NULL, 0, i + 1, &err);
+        int32_t id = sampler_choose(sampler, logits, NULL, &p, NULL, 0, i, &err);
+        cr_expect_eq(id, sampler_choose(sampler, logits, NULL, &p, NULL, 0, i, &err));
+        same += id == sampler_choose(sampler, logits, NULL, &other, NULL, 0, i, &err);
+        choice += id == sampler_choose(sampler, logits, NULL, &p, NULL, 1, i, &err);
+        next += id == sampler_choose(sampler, logits, NULL, &p, NULL, 0, i + 1, &err);
     }
     cr_expect_lt(same, 20);
     cr_expect_lt(choice, 20);
@@ -212,15 +212,15 @@ Test(sampler, logits_that_are_not_finite)
 {
     struct sampling p = plain(1);
     logits[500] = NAN;
-    cr_expect_eq(sampler_choose(sampler, logits, &p, NULL, 0, 0, &err), ERR_DEVICE);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, NULL, 0, 0, &err), ERR_DEVICE);
     cr_expect(isnan(sampler_logprobs(sampler, logits, 1, NULL, 0)));
     logits[500] = INFINITY;
-    cr_expect_eq(sampler_choose(sampler, logits, &p, NULL, 0, 0, &err), ERR_DEVICE);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, NULL, 0, 0, &err), ERR_DEVICE);
     for (int i = 0; i < VOCAB; i++) logits[i] = -INFINITY;
-    cr_expect_eq(sampler_choose(sampler, logits, &p, NULL, 0, 0, &err), ERR_DEVICE);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, NULL, 0, 0, &err), ERR_DEVICE);
     logits[VOCAB - 1] = NAN; /* padding does not matter */
     logits[0] = 0;
-    cr_expect_eq(sampler_choose(sampler, logits, &p, NULL, 0, 0, &err), 0);
+    cr_expect_eq(sampler_choose(sampler, logits, NULL, &p, NULL, 0, 0, &err), 0);
 }
 
 Test(sampler, log_probabilities)

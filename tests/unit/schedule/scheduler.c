@@ -334,8 +334,12 @@ Test(scheduler, drafts_take_the_rows_that_are_left)
     cr_expect_eq(scheduler_plan(scheduler, 3)->n_rows, 2 + 3, "no more than the bound leaves");
     add(2, 40, 60);
     cr_expect_eq(scheduler_plan(scheduler, 20)->n_rows, 2 + 20);
-    cr_expect_eq(task[2].rows, 15, "three quarters are the prompt's");
-    cr_expect_eq(task[0].rows + task[1].rows, 2 + 5);
+    cr_expect_eq(task[2].rows, 20, "prompts go first");
+    drop(2);
+    add(2, 16, 60);
+    cr_expect_eq(scheduler_plan(scheduler, 20)->n_rows, 2 + 20);
+    cr_expect_eq(task[2].rows, 16);
+    cr_expect_eq(task[0].rows + task[1].rows, 2 + 4, "what it leaves");
     for (int i = 0; i < 3; i++) drop(i);
     destroy();
 }

@@ -133,7 +133,8 @@ Test(api_answers, stream_usage)
     chunk = event_json(3);
     expect_part(chunk, "choices", "[]");
     expect_part(chunk, "usage", "{\"prompt_tokens\":5,\"completion_tokens\":1,\"total_tokens\":6,"
-                                "\"prompt_tokens_details\":{\"cached_tokens\":2}}");
+                                "\"prompt_tokens_details\":{\"cached_tokens\":2},"
+                                "\"completion_tokens_details\":{\"reasoning_tokens\":0}}");
     json_decref(chunk);
     cr_expect_eq(http.writes, 5);
 }
@@ -319,10 +320,12 @@ Test(api_answers, tools_reach_the_template)
 {
     chat("{" HI ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],\"chat_template_kwargs\":"
                 "{\"k\":1}}");
+    fake_settle();
     cr_expect_str_eq(
         fake.rendered,
         "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"tools\":[{\"type\":\"function\","
-        "\"function\":{\"name\":\"f\"}}],\"add_generation_prompt\":true,"
+        "\"function\":{\"name\":\"f\"}}],\"describe_tools\":true,\"continue_final_message\":false,"
+        "\"add_generation_prompt\":true,"
         "\"chat_template_kwargs\":{\"k\":1}}");
     fake_done(0, 0, FINISH_STOP, 0, true);
 }

@@ -84,6 +84,18 @@ void engine_rendered_free(struct rendered *rendered)
     free(rendered->ids.ids);
 }
 
+int engine_grammar(const struct model *model, const json_t *spec, struct grammar **out, struct err *err)
+{
+    (void)model, (void)spec, (void)err;
+    *out = (struct grammar *)&fake;
+    return 0;
+}
+
+void engine_grammar_release(struct grammar *grammar)
+{
+    (void)grammar;
+}
+
 int engine_submit(struct engine *engine, const struct engine_request *request, uint64_t *id, struct err *err)
 {
     (void)engine;
@@ -136,6 +148,12 @@ size_t http_stream_pending(const struct http_request *r) { return r->pending; }
 const char *http_header(const struct http_request *r, const char *name)
 {
     return strcmp(name, "Authorization") == 0 ? r->authorization : NULL;
+}
+
+const char *http_query(const struct http_request *r, const char *name)
+{
+    (void)r, (void)name;
+    return NULL;
 }
 
 const char *http_body(const struct http_request *r, size_t *length)
@@ -206,16 +224,51 @@ void http_stream_end(struct http_request *r)
 
 /* ---- the world ---- */
 
+int engine_load(struct engine *engine, const char *path, const struct model_options *options, struct model **out,
+                struct err *err)
+{
+    (void)engine, (void)path, (void)options, (void)out;
+    return err_set(err, ERR_UNSUPPORTED, "nothing is loaded here");
+}
+
+int engine_unload(struct engine *engine, struct model *model, struct err *err)
+{
+    (void)engine, (void)model;
+    return err_set(err, ERR_BUSY, "nothing is unloaded here");
+}
+
+int engine_measure(struct engine *engine, const char *path, const struct model_options *options,
+                   struct model_needs *out, struct err *err)
+{
+    (void)engine, (void)path, (void)options, (void)out;
+    return err_set(err, ERR_UNSUPPORTED, "nothing is measured here");
+}
+
+void engine_budget(const struct engine *engine, struct engine_budget *out)
+{
+    (void)engine;
+    *out = (struct engine_budget){0};
+}
+
+struct shelf *fake_shelf(void)
+{
+    static struct served served;
+    static struct shelf shelf;
+    served = (struct served){.name = (char *)info.name, .path = (char *)info.path, .state = SERVED_LOADED,
+                             .model = (struct model *)&info, .catalogue = {-1, -1, -1, -1, -1}};
+    shelf = (struct shelf){.loop = &world.loop, .served = &served, .n = 1, .closed = true};
+    return &shelf;
+}
+
 struct api *fake_api(const struct api_options *options, bool ready)
 {
-    static const struct api_options none = {.defaults = {-1, -1, -1, -1, -1},
-                                            .catalogue = {-1, -1, -1, -1, -1}};
+    static const struct api_options none = {.defaults = {-1, -1, -1, -1, -1}};
     fake = (struct fake_engine){0};
     log_set_level(LOG_ERROR);
     REQUIRE(uv_loop_init(&world.loop) == 0);
     REQUIRE(api_create(&world.api, &world.loop, options ? options : &none, NULL) == 0);
     if (ready)
-        api_ready(world.api, (struct engine *)&fake, (struct model *)&info);
+        api_ready(world.api, (struct engine *)&fake, fake_shelf());
     return world.api;
 }
 
@@ -246,6 +299,12 @@ void fake_settle(void)
     }
 }
 
+void fake_turn(void)
+{
+    uv_run(&world.loop, UV_RUN_NOWAIT);
+    uv_sleep(1);
+}
+
 void fake_gone(struct http_request *r, bool finished)
 {
     if (!r->is_gone && r->gone) {
@@ -264,7 +323,8 @@ void fake_free(struct http_request *r)
 static struct engine_event event_of(size_t submitted, enum engine_event_kind kind, int choice)
 {
     const struct fake_submitted *s = &fake.submitted[submitted];
-    return (struct engine_event){.kind = kind, .id = s->id, .user = s->request.user, .choice = choice};
+    return (struct engine_event){.kind = kind, .id = s->id, .user = s->request.user, .choice = choice,
+                                 .stop = -1};
 }
 
 void fake_text_tokens(size_t submitted, int choice, const char *text, const struct engine_token *tokens,

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "../../../server/api/api.h"
+#include "../../../server/api/shelf.h"
 
 enum { FAKE_VOCAB = 258, FAKE_BOS = 256, FAKE_WORD = 257, FAKE_MAX_SUBMITTED = 64 };
 
@@ -45,6 +46,8 @@ struct fake_engine {
 extern struct fake_engine fake;
 
 struct model_info *fake_model_info(void);
+/* One model, loaded, of that name. */
+struct shelf *fake_shelf(void);
 
 /* A fresh api on a fresh loop; `ready`: with its model loaded. fake_end closes and frees it. */
 struct api *fake_api(const struct api_options *, bool ready);
@@ -53,6 +56,8 @@ void fake_end(void);
 void fake_ask(struct http_request *, const char *method, const char *path, const char *body);
 /* Runs the loop until the thread pool has nothing of ours any more. */
 void fake_settle(void);
+/* Runs the loop once. */
+void fake_turn(void);
 /* The client leaves, or its answer is complete. */
 void fake_gone(struct http_request *, bool finished);
 void fake_free(struct http_request *);

@@ -83,8 +83,8 @@ Test(api_observe, waiting_for_the_reader_does_not_count, .fini = finish)
 
 Test(api_observe, labels_are_escaped, .fini = finish)
 {
-    fake_api(NULL, true);
     fake_model_info()->name = "a\"b\\c\nd\xff";
+    fake_api(NULL, true);
     expect_line("hearth_requests_total{model=\"a\\\"b\\\\c\\nd\xef\xbf\xbd\"} 0");
 }
 
@@ -95,7 +95,7 @@ Test(api_observe, states, .fini = finish)
     expect_line("hearth_state{state=\"loading\"} 1");
     cr_expect_null(strstr(http.sent, "hearth_requests_total"), "there is no engine");
     cr_expect(strstr(ask("/slots", 200), "{\"state\":\"loading\",\"running\":0,\"waiting\":0,\"slots\":[]}"));
-    api_ready(api, (struct engine *)&fake, (struct model *)fake_model_info());
+    api_ready(api, (struct engine *)&fake, fake_shelf());
     stalled = true;
     cr_expect_str_eq(ask("/health", 503), "{\"status\":\"stalled\"}");
     expect_line("hearth_state{state=\"stalled\"} 1");
@@ -134,7 +134,7 @@ Test(api_observe, held_until_the_model_is_there, .fini = finish)
     cr_expect_eq(waiting[0].status | waiting[1].status | waiting[2].status, 0);
     ask("/health", 503);
     fake_gone(&waiting[1], false);
-    api_ready(api, (struct engine *)&fake, (struct model *)fake_model_info());
+    api_ready(api, (struct engine *)&fake, fake_shelf());
     cr_assert_eq(fake.n_submitted, 2);
     cr_expect_eq(fake.submitted[0].request.n_prompt, 5, "in the order in which they came");
     fake_done(0, 0, FINISH_STOP, 0, true);

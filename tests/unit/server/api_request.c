@@ -19,13 +19,27 @@ static void accept(enum api_endpoint endpoint, const char *body)
     cr_assert_eq(parse(endpoint, body), 0, "%s: %s", body, error.err.text);
 }
 
+static const char *required(enum api_endpoint endpoint)
+{
+    switch (endpoint) {
+    case API_TEXT: return "\"prompt\":\"x\"";
+    case API_RESPONSES: return "\"input\":\"x\"";
+    case API_MESSAGES: return "\"max_tokens\":9, \"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
+    default: return "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
+    }
+}
+
+/* One that has the parameter. */
+static enum api_endpoint endpoint_of(const struct api_param *p)
+{
+    return p->endpoints & -p->endpoints;
+}
+
 /* Members are put into an otherwise good request. */
 static void accept_with(enum api_endpoint endpoint, const char *members)
 {
     char body[4096];
-    snprintf(body, sizeof body, "{%s, %s}", members,
-             endpoint == API_CHAT ? "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]"
-                                  : "\"prompt\":\"x\"");
+    snprintf(body, sizeof body, "{%s, %s}", members, required(endpoint));
     accept(endpoint, body);
 }
 
@@ -41,9 +55,7 @@ static void refuse(enum api_endpoint endpoint, const char *body, const char *par
 static void refuse_with(enum api_endpoint endpoint, const char *members, const char *param)
 {
     char body[4096];
-    snprintf(body, sizeof body, "{%s, %s}", members,
-             endpoint == API_CHAT ? "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]"
-                                  : "\"prompt\":\"x\"");
+    snprintf(body, sizeof body, "{%s, %s}", members, required(endpoint));
     refuse(endpoint, body, param, "");
 }
 
@@ -70,7 +82,7 @@ Test(api_request, null_is_absent_for_every_parameter)
             continue;
         char members[64];
         snprintf(members, sizeof members, "\"%s\":null", p->name);
-        accept_with(p->endpoints & API_CHAT ? API_CHAT : API_TEXT, members);
+        accept_with(endpoint_of(p), members);
         cr_expect(!request.given[row]);
         api_request_dispose(&request);
     }
@@ -83,10 +95,11 @@ Test(api_request, wrong_types_name_the_parameter)
         if (strcmp(p->fallback, "required") == 0)
             continue;
         char members[64];
-        bool takes_array = strcmp(p->kind, "TOOLS") == 0 || strcmp(p->kind, "DEPRECATED") == 0 ||
-                           strcmp(p->kind, "STOP") == 0;
+        bool takes_array = strstr(p->kind, "TOOLS") || strcmp(p->kind, "DEPRECATED") == 0 ||
+                           strcmp(p->kind, "STOP") == 0 || strcmp(p->kind, "INCLUDE") == 0 ||
+                           strcmp(p->kind, "SYSTEM") == 0;
         snprintf(members, sizeof members, "\"%s\":%s", p->name, takes_array ? "7" : "[7]");
-        refuse_with(p->endpoints & API_CHAT ? API_CHAT : API_TEXT, members, p->name);
+        refuse_with(endpoint_of(p), members, p->name);
     }
 }
 
@@ -96,7 +109,7 @@ Test(api_request, ranges_come_from_the_table)
         const struct api_param *p = &api_params[row];
         if (p->minimum == p->maximum || strcmp(p->kind, "WIDE") == 0)
             continue;
-        enum api_endpoint endpoint = p->endpoints & API_TEXT ? API_TEXT : API_CHAT;
+        enum api_endpoint endpoint = endpoint_of(p);
         char members[96];
         for (int above = 0; above < 2; above++) {
             snprintf(members, sizeof members, "\"%s\":%.15g", p->name,
@@ -276,7 +289,6 @@ Test(api_request, token_limits)
 
 Test(api_request, not_there_yet_is_said)
 {
-    refuse_with(API_CHAT, "\"response_format\":{\"type\":\"json_object\"}", "response_format");
     refuse_with(API_CHAT, "\"tool_choice\":\"required\"", "tool_choice");
     refuse_with(API_CHAT, "\"tool_choice\":{\"type\":\"function\"}", "tool_choice");
     refuse_with(API_CHAT, "\"functions\":[{}]", "functions");
@@ -284,6 +296,41 @@ Test(api_request, not_there_yet_is_said)
     accept_with(API_CHAT,
                 "\"response_format\":{\"type\":\"text\"}, \"tool_choice\":\"auto\", \"functions\":[]");
     api_request_dispose(&request);
+}
+
+/* The specification of a grammar that the members make, "" where they make none. */
+static void expect_grammar(enum api_endpoint endpoint, const char *members, const char *spec)
+{
+    accept_with(endpoint, members);
+    char *found = request.grammar_spec ? json_dumps(request.grammar_spec, JSON_COMPACT) : NULL;
+    cr_expect_str_eq(found ? found : "", spec, "%s: %s", members, found);
+    free(found);
+    api_request_dispose(&request);
+}
+
+Test(api_request, structured_output)
+{
+    expect_grammar(API_CHAT, "\"response_format\":{\"type\":\"text\"}, \"grammar\":null", "");
+    expect_grammar(API_CHAT, "\"response_format\":{\"type\":\"json_object\"}", "{\"type\":\"json_object\"}");
+    expect_grammar(API_TEXT,
+                   "\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"strict\":true,\"schema\":"
+                   "{\"b\":1,\"a\":2}}}",
+                   "{\"type\":\"json_schema\",\"schema\":{\"b\":1,\"a\":2},\"strict\":true}");
+    expect_grammar(API_TEXT, "\"regex\":\"a+\"", "{\"type\":\"regex\",\"pattern\":\"a+\"}");
+    expect_grammar(API_CHAT, "\"grammar\":\"root ::= \\\"a\\\"\"",
+                   "{\"type\":\"gbnf\",\"grammar\":\"root ::= \\\"a\\\"\"}");
+    expect_grammar(API_CHAT, "\"choice\":[\"a\",\"b\"]", "{\"type\":\"choice\",\"choices\":[\"a\",\"b\"]}");
+    expect_grammar(API_CHAT, "\"guided_json\":\"{\\\"type\\\":\\\"null\\\"}\"",
+                   "{\"type\":\"json_schema\",\"schema\":{\"type\":\"null\"},\"strict\":false}");
+    expect_grammar(API_CHAT, "\"structured_outputs\":{\"regex\":\"b\",\"json\":null}",
+                   "{\"type\":\"regex\",\"pattern\":\"b\"}");
+    refuse_with(API_CHAT, "\"response_format\":{\"type\":\"xml\"}", "response_format.type");
+    refuse_with(API_CHAT, "\"response_format\":{\"type\":\"json_schema\"}", "response_format.json_schema");
+    refuse_with(API_CHAT, "\"guided_json\":\"{\"", "guided_json");
+    refuse_with(API_CHAT, "\"choice\":[]", "choice");
+    refuse_with(API_TEXT, "\"choice\":[\"a\",1]", "choice");
+    refuse_with(API_TEXT, "\"regex\":\"a\", \"choice\":[\"a\"]", "choice");
+    refuse_with(API_TEXT, "\"regex\":\"a\", \"structured_outputs\":{\"json\":{}}", "structured_outputs.json");
 }
 
 Test(api_request, messages)
@@ -317,7 +364,7 @@ Test(api_request, messages)
     refuse(API_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
            "messages[0].content[0].type", "image_url");
     refuse(API_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{}]}]}",
-           "messages[0].tool_calls[0].function", "object");
+           "messages[0].tool_calls[0].id", "string");
 }
 
 Test(api_request, tools)

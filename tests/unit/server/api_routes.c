@@ -68,7 +68,7 @@ Test(api_routes, loading_and_draining, .fini = finish)
     ask("GET", "/v1/models", 503);
     ask("GET", "/v1/nothing", 404);
 
-    api_ready(api, (struct engine *)&fake, (struct model *)fake_model_info());
+    api_ready(api, (struct engine *)&fake, fake_shelf());
     ask("GET", "/health", 200);
     cr_expect_str_eq(http.sent, "{\"status\":\"ok\"}");
     api_drain(api, true);

@@ -151,7 +151,7 @@ bool toy_expired(uint64_t *started)
 {
     uint64_t now = uv_hrtime();
     *started = *started ? *started : now;
-    return now - *started > 5000000000u;
+    return now - *started > 20000000000u;
 }
 
 void toy_spin(struct toy *t, int ms)

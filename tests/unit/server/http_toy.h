@@ -42,7 +42,7 @@ void toy_stop(struct toy *);
 void toy_turn(struct toy *);              /* one turn of the loop, a moment's sleep */
 void toy_spin(struct toy *, int ms);
 int toy_turns(struct toy *, int ms);      /* how often the loop wakes when it may sleep that long */
-bool toy_expired(uint64_t *started);      /* true after 5 s; *started is 0 at first */
+bool toy_expired(uint64_t *started);      /* true after 20 s; *started is 0 at first */
 
 #define toy_until(t, condition)                                                              \
     do {                                                                                     \

@@ -108,9 +108,12 @@ Test(stream, takes_the_first_stop_to_be_complete_and_of_those_the_longest)
 {
     struct text_stream *stream = stream_with(STOPS("abcd", "bc", "c"));
     step(stream, "xabcd", 1, "xa", 1);
+    cr_expect_eq(text_stream_stop(stream), 1);
     text_stream_destroy(stream);
     stream = stream_with(STOPS("aab", "b"));
+    cr_expect_eq(text_stream_stop(stream), -1);
     step(stream, "aaab", 1, "a", 1);
+    cr_expect_eq(text_stream_stop(stream), 0);
     text_stream_destroy(stream);
 }
 
