@@ -59,8 +59,8 @@ static const char *const specs[] = {
     "{\"type\":\"regex\",\"pattern\":\"[a-c]{3,12}-\\\\d{2}\"}",
     "{\"type\":\"choice\",\"choices\":[\"yes\",\"no\",\"nothing\",\"\"]}",
     "{\"type\":\"gbnf\",\"grammar\":\"root ::= \\\"(\\\" root? \\\")\\\" [xy]?\"}",
-    "{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"boolean\"}},"
-    "\"required\":[\"a\"],\"additionalProperties\":false},\"strict\":true}",
+    ("{\"type\":\"json_schema\",\"schema\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"boolean\"}},"
+     "\"required\":[\"a\"],\"additionalProperties\":false},\"strict\":true}"),
 };
 
 static struct answer *ask(struct grammar *g, struct engine_request q)
