@@ -9,7 +9,7 @@
 
 const struct answer_format *answer_format_of(enum api_endpoint endpoint)
 {
-    switch (endpoint & ~API_COUNTS) {
+    switch (endpoint & ~API_PROMPT_ONLY) {
     case API_TEXT: return &format_text;
     case API_RESPONSES: return &format_responses;
     case API_MESSAGES: return &format_messages;

@@ -26,7 +26,10 @@ enum route_id {
     ROUTE_MESSAGE_TOKENS,
     ROUTE_MODELS,
     ROUTE_MODEL,
-    ROUTE_PROPS
+    ROUTE_PROPS,
+    ROUTE_TOKENIZE,
+    ROUTE_DETOKENIZE,
+    ROUTE_TEMPLATE
 };
 
 static const struct route {
@@ -49,6 +52,9 @@ static const struct route {
     {"/models", ROUTE_MODELS, false, false, false},
     {"/models/", ROUTE_MODEL, false, false, false},
     {"/props", ROUTE_PROPS, false, false, false},
+    {"/tokenize", ROUTE_TOKENIZE, true, false, false},
+    {"/detokenize", ROUTE_DETOKENIZE, true, false, false},
+    {"/apply-template", ROUTE_TEMPLATE, true, false, false},
 };
 static const struct route root_route = {"/", ROUTE_ROOT, false, true, true};
 
@@ -65,7 +71,7 @@ static const char cors_headers[] =
 static const char root_text[] =
     "hearth " HEARTH_VERSION ": an OpenAI-compatible API.\n"
     "POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, GET /v1/models, "
-    "GET /health, GET /metrics, GET /slots, GET /props\n";
+    "POST /tokenize, POST /detokenize, POST /apply-template, GET /health, GET /metrics, GET /slots, GET /props\n";
 
 /* ---- answers ---- */
 
@@ -405,13 +411,16 @@ void api_handle(struct http_request *http, void *user)
     case ROUTE_CHAT: job_start(api, http, API_CHAT); break;
     case ROUTE_TEXT: job_start(api, http, API_TEXT); break;
     case ROUTE_RESPONSES: job_start(api, http, API_RESPONSES); break;
-    case ROUTE_RESPONSE_TOKENS: job_start(api, http, API_RESPONSES | API_COUNTS); break;
+    case ROUTE_RESPONSE_TOKENS: job_start(api, http, API_RESPONSES | API_PROMPT_ONLY); break;
     case ROUTE_RESPONSE: responses_route(api, http, rest); break;
     case ROUTE_MESSAGES: job_start(api, http, API_MESSAGES); break;
-    case ROUTE_MESSAGE_TOKENS: job_start(api, http, API_MESSAGES | API_COUNTS); break;
+    case ROUTE_MESSAGE_TOKENS: job_start(api, http, API_MESSAGES | API_PROMPT_ONLY); break;
     case ROUTE_MODELS: models(api, http, NULL); break;
     case ROUTE_MODEL: models(api, http, rest); break;
     case ROUTE_PROPS: props(api, http); break;
+    case ROUTE_TOKENIZE: job_start(api, http, API_TOKENIZE | API_PROMPT_ONLY); break;
+    case ROUTE_DETOKENIZE: job_start(api, http, API_DETOKENIZE | API_PROMPT_ONLY); break;
+    case ROUTE_TEMPLATE: job_start(api, http, API_CHAT | API_PROMPT_ONLY); break;
     }
 }
 

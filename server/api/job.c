@@ -167,22 +167,6 @@ static void submit_parts(struct job *job)
     }
 }
 
-/* What was asked for is the length of the prompt. */
-static void reply_count(struct job *job)
-{
-    bool responses = job->request.endpoint == API_RESPONSES;
-    json_t *count = json_pack("{s:s*, s:I}", "object", responses ? "response.input_tokens" : NULL, "input_tokens",
-                              (json_int_t)job->request.prompts[0].ids.n);
-    bytes_add_json(&job->buffer, count);
-    json_decref(count);
-    if (job->buffer.failed) {
-        job_fail_memory(job);
-        return;
-    }
-    job->over = true;
-    api_reply(job->api, job->http, 200, "application/json", NULL, job->buffer.data, job->buffer.length);
-}
-
 static void begin(struct job *job)
 {
     if (job->error.status) {
@@ -195,8 +179,8 @@ static void begin(struct job *job)
         job_fail(job, &error);
         return;
     }
-    if (job->request.counts_only) {
-        reply_count(job);
+    if (job->request.prompt_only) {
+        job_reply_prompt(job);
         return;
     }
     size_t n = job->request.n_prompts;

@@ -89,6 +89,8 @@ struct job {
 /* Ends the job with an error: a status where none is out, in-band otherwise. */
 void job_fail(struct job *, const struct api_error *);
 void job_fail_memory(struct job *);
+/* Answers what is asked about a prompt alone (about.c). */
+void job_reply_prompt(struct job *);
 
 /* Runs the format's `keep` on the thread pool, then answer_kept, or fails the job. */
 void job_keep(struct job *);

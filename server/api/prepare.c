@@ -36,21 +36,29 @@ static int prepare_chat(struct api_request *request, const struct model *model, 
     request->prompts[0].ids = rendered.ids;
     rendered.ids = (struct ids){0};
     failed = api_prepare_tools(request, model, rendered.text, rendered.length, error);
+    if (request->prompt_only) {
+        request->rendered = rendered.text;
+        request->rendered_length = rendered.length;
+        rendered.text = NULL;
+    }
     engine_rendered_free(&rendered);
     return failed;
 }
 
-static int prepare_text(struct api_prompt *prompt, const char *suffix, const struct model *model,
+static int prepare_text(const struct api_request *request, struct api_prompt *prompt, const struct model *model,
                         struct api_error *error)
 {
     struct err err = {0};
     if (!prompt->text)
         return 0;
+    const char *suffix = request->suffix;
+    unsigned flags = TOKENIZE_SPECIAL | TOKENIZE_BOS;
+    if (request->endpoint == API_TOKENIZE)
+        flags = (request->parse_special ? TOKENIZE_SPECIAL : 0) | (request->add_special ? TOKENIZE_BOS : 0);
     int failed = suffix ? engine_fim(model, prompt->text, suffix, &prompt->ids, &err)
-                        : engine_tokenize(model, prompt->text, prompt->length,
-                                          TOKENIZE_SPECIAL | TOKENIZE_BOS, &prompt->ids, &err);
+                        : engine_tokenize(model, prompt->text, prompt->length, flags, &prompt->ids, &err);
     if (failed)
-        return api_error_engine(error, &err, suffix ? "suffix" : "prompt");
+        return api_error_engine(error, &err, suffix ? "suffix" : api_prompt_name(request));
 
     size_t length = 0;
     const char *first = prompt->ids.n > 0 ? engine_token_bytes(model, prompt->ids.ids[0], &length) : NULL;
@@ -61,13 +69,19 @@ static int prepare_text(struct api_prompt *prompt, const char *suffix, const str
 
 const char *api_prompt_name(const struct api_request *request)
 {
-    return request->endpoint == API_TEXT ? "prompt" : request->endpoint == API_RESPONSES ? "input" : "messages";
+    switch (request->endpoint) {
+    case API_TEXT: return "prompt";
+    case API_RESPONSES: return "input";
+    case API_TOKENIZE: return "content";
+    case API_DETOKENIZE: return "tokens";
+    default: return "messages";
+    }
 }
 
 static int prepare_grammar(struct api_request *request, const struct model *model, struct api_error *error)
 {
     struct err err = {0};
-    if (!request->grammar_spec || request->counts_only)
+    if (!request->grammar_spec || request->prompt_only)
         return 0;
     if (engine_grammar(model, request->grammar_spec, &request->grammar, &err))
         return api_error_engine(error, &err, request->grammar_param);
@@ -80,9 +94,9 @@ int api_prepare(struct api_request *request, const struct model *model, struct a
         return -1;
     for (size_t i = 0; i < request->n_prompts; i++) {
         struct api_prompt *prompt = &request->prompts[i];
-        if (prepare_text(prompt, request->suffix, model, error))
+        if (prepare_text(request, prompt, model, error))
             return -1;
-        if (prompt->ids.n == 0)
+        if (prompt->ids.n == 0 && !request->prompt_only)
             return api_error_set(error, 400, "invalid_value", api_prompt_name(request),
                                  "The prompt is empty: it has no tokens.");
     }

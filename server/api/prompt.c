@@ -19,9 +19,9 @@ static int empty_prompt(struct api_error *error)
     return api_error_set(error, 400, "invalid_value", "prompt", "'prompt' must not be empty.");
 }
 
-static int wrong_id(long long id, int vocab, struct api_error *error)
+static int wrong_id(const char *name, long long id, int vocab, struct api_error *error)
 {
-    return api_error_set(error, 400, "invalid_value", "prompt", "'prompt' has token id %lld; ids go from 0 to %d.", id,
+    return api_error_set(error, 400, "invalid_value", name, "'%s' has token id %lld; ids go from 0 to %d.", name, id,
                          vocab - 1);
 }
 
@@ -37,7 +37,7 @@ int api_check_ids(const struct api_request *request, int vocab, struct api_error
         const struct ids *ids = &request->prompts[i].ids;
         for (size_t k = 0; k < ids->n; k++) {
             if (ids->ids[k] >= vocab)
-                return wrong_id(ids->ids[k], vocab, error);
+                return wrong_id(request->endpoint == API_DETOKENIZE ? "tokens" : "prompt", ids->ids[k], vocab, error);
         }
     }
     for (size_t i = 0; i < request->n_bias; i++) {
@@ -49,11 +49,10 @@ int api_check_ids(const struct api_request *request, int vocab, struct api_error
     return 0;
 }
 
-static int read_ids(struct api_prompt *prompt, const json_t *value, int vocab, struct api_error *error)
+static int read_ids(struct api_prompt *prompt, const char *name, const json_t *value, int vocab,
+                    struct api_error *error)
 {
     size_t n = json_array_size(value);
-    if (n == 0)
-        return empty_prompt(error);
     prompt->ids.ids = malloc(n * sizeof *prompt->ids.ids);
     if (!prompt->ids.ids)
         return api_error_memory(error);
@@ -61,9 +60,11 @@ static int read_ids(struct api_prompt *prompt, const json_t *value, int vocab, s
     for (size_t i = 0; i < n; i++) {
         int64_t id;
         if (!api_json_integer(json_array_get(value, i), &id))
-            return wrong_prompt(error);
+            return strcmp(name, "prompt") == 0
+                       ? wrong_prompt(error)
+                       : api_error_set(error, 400, "invalid_type", name, "'%s' must be an array of token ids.", name);
         if (id < 0 || id >= vocab)
-            return wrong_id((long long)id, vocab, error);
+            return wrong_id(name, (long long)id, vocab, error);
         prompt->ids.ids[i] = (int32_t)id;
     }
     return 0;
@@ -100,17 +101,47 @@ int api_read_prompt(struct api_request *request, json_t *value, int vocab, struc
         return 0;
     }
     if (!many)
-        return read_ids(&request->prompts[0], value, vocab, error);
+        return read_ids(&request->prompts[0], "prompt", value, vocab, error);
     for (size_t i = 0; i < n; i++) {
         const json_t *entry = json_array_get(value, i);
         if (json_typeof(entry) != json_typeof(first))
             return wrong_prompt(error);
         if (json_is_string(entry))
             take_text(&request->prompts[i], entry);
-        else if (read_ids(&request->prompts[i], entry, vocab, error))
+        else if (json_array_size(entry) == 0)
+            return empty_prompt(error);
+        else if (read_ids(&request->prompts[i], "prompt", entry, vocab, error))
             return -1;
     }
     return 0;
+}
+
+static int one_prompt(struct api_request *request, struct api_error *error)
+{
+    request->prompts = calloc(1, sizeof *request->prompts);
+    if (!request->prompts)
+        return api_error_memory(error);
+    request->n_prompts = 1;
+    return 0;
+}
+
+int api_read_content(struct api_request *request, json_t *value, struct api_error *error)
+{
+    if (!json_is_string(value))
+        return api_error_set(error, 400, "invalid_type", "content", "'content' must be a string.");
+    if (one_prompt(request, error))
+        return -1;
+    take_text(&request->prompts[0], value);
+    return 0;
+}
+
+int api_read_tokens(struct api_request *request, json_t *value, int vocab, struct api_error *error)
+{
+    if (!json_is_array(value))
+        return api_error_set(error, 400, "invalid_type", "tokens", "'tokens' must be an array of token ids.");
+    if (one_prompt(request, error))
+        return -1;
+    return json_array_size(value) > 0 ? read_ids(&request->prompts[0], "tokens", value, vocab, error) : 0;
 }
 
 int api_read_stop(struct api_request *request, json_t *value, const char *name, struct api_error *error)

@@ -14,7 +14,7 @@
 
 enum kind {
     BOOLEAN, INTEGER, WIDE, NUMBER, STRING, OBJECT, MESSAGES, PROMPT, STREAM_OPTIONS, STOP, LOGIT_BIAS, TOOLS,
-    TOOL_CHOICE, EFFORT, RESPONSE_FORMAT, STRUCTURED, DEPRECATED, UNSUPPORTED,
+    CONTENT, TOKENS, TOOL_CHOICE, EFFORT, RESPONSE_FORMAT, STRUCTURED, DEPRECATED, UNSUPPORTED,
     INPUT, RESPONSES_TOOLS, RESPONSES_TOOL_CHOICE, RESPONSES_TEXT, RESPONSES_REASONING, INCLUDE, METADATA, TRUNCATION,
     ANTHROPIC_MESSAGES, SYSTEM, ANTHROPIC_TOOLS, ANTHROPIC_TOOL_CHOICE, THINKING, ANTHROPIC_METADATA, OUTPUT_CONFIG
 };
@@ -23,6 +23,8 @@ enum kind {
 #define TEXT API_TEXT
 #define RESPONSES API_RESPONSES
 #define ANTHROPIC API_MESSAGES
+#define TOKENIZE API_TOKENIZE
+#define DETOKENIZE API_DETOKENIZE
 #define BOTH (API_CHAT | API_TEXT)
 #define CHATS (API_CHAT | API_RESPONSES | API_MESSAGES)
 #define ALL (API_TEXT | CHATS)
@@ -240,6 +242,10 @@ static int read_param(struct api_request *request, int row, json_t *value, int v
         return api_read_messages(request, value, error);
     case PROMPT:
         return api_read_prompt(request, value, vocab, error);
+    case CONTENT:
+        return api_read_content(request, value, error);
+    case TOKENS:
+        return api_read_tokens(request, value, vocab, error);
     case STREAM_OPTIONS:
         return read_stream_options(request, value, error);
     case STOP:
@@ -296,10 +302,12 @@ static int check_required(const struct api_request *request, struct api_error *e
     switch (request->endpoint) {
     case API_CHAT: missing = request->messages ? NULL : "messages"; break;
     case API_TEXT: missing = request->prompts ? NULL : "prompt"; break;
+    case API_TOKENIZE: missing = request->prompts ? NULL : "content"; break;
+    case API_DETOKENIZE: missing = request->prompts ? NULL : "tokens"; break;
     case API_RESPONSES: missing = request->input ? NULL : "input"; break;
     case API_MESSAGES:
         missing = !request->input                                                  ? "messages"
-                  : !request->given[PARAM_max_tokens] && !request->counts_only ? "max_tokens"
+                  : !request->given[PARAM_max_tokens] && !request->prompt_only ? "max_tokens"
                                                                                    : NULL;
         break;
     default: break;
@@ -367,12 +375,13 @@ int api_request_parse(struct api_request *request, enum api_endpoint endpoint, c
                       size_t length, int vocab, struct api_error *error)
 {
     *request = (struct api_request){
-        .endpoint = endpoint & ~API_COUNTS,
+        .endpoint = endpoint & ~API_PROMPT_ONLY,
         .add_generation_prompt = true,
         .parallel_tool_calls = true,
         .thinking_budget = -1,
         .store = true,
-        .counts_only = endpoint & API_COUNTS,
+        .parse_special = true,
+        .prompt_only = endpoint & API_PROMPT_ONLY,
         .n = 1,
         .cache_prompt = true,
         .sampling = {.temperature = -1, .top_p = -1, .min_p = -1, .repetition_penalty = -1, .top_k = -1},
@@ -409,6 +418,7 @@ void api_request_dispose(struct api_request *request)
     free(request->bias);
     json_decref(request->body);
     json_decref(request->made);
+    free(request->rendered);
     engine_grammar_release(request->grammar);
     *request = (struct api_request){0};
 }

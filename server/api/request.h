@@ -15,7 +15,9 @@ enum api_endpoint {
     API_TEXT = 2,
     API_RESPONSES = 4, /* OpenAI's /v1/responses */
     API_MESSAGES = 8,  /* Anthropic's /v1/messages */
-    API_COUNTS = 1 << 16 /* with one of them: how many tokens the prompt has, and no answer */
+    API_TOKENIZE = 16,
+    API_DETOKENIZE = 32,
+    API_PROMPT_ONLY = 1 << 16 /* with one of them: something about the prompt, and no answer of the model */
 };
 
 enum api_param_row {
@@ -65,7 +67,10 @@ struct api_request {
     const char *instructions, *previous; /* responses: previous_response_id */
     bool store;           /* responses: to be kept, where there is a store */
     bool continues;       /* responses: refers to what the store has */
-    bool counts_only;     /* API_COUNTS was given */
+    bool prompt_only;     /* API_PROMPT_ONLY was given */
+    char *rendered;       /* chat, where only the prompt is asked for: its text; made by api_prepare */
+    size_t rendered_length;
+    bool add_special, parse_special, with_pieces; /* tokenize */
     struct api_prompt *prompts;
     size_t n_prompts;
 
@@ -104,6 +109,8 @@ enum { API_MAX_STOP = 64, API_MAX_STOP_BYTES = 1024, API_MAX_PROMPTS = 2048 };
 bool api_json_integer(const json_t *, int64_t *out);
 int api_read_messages(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
 int api_read_prompt(struct api_request *, json_t *, int vocab, struct api_error *) WARN_UNUSED;
+int api_read_content(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
+int api_read_tokens(struct api_request *, json_t *, int vocab, struct api_error *) WARN_UNUSED;
 int api_read_stop(struct api_request *, json_t *, const char *name, struct api_error *) WARN_UNUSED;
 int api_read_logit_bias(struct api_request *, json_t *, int vocab, struct api_error *) WARN_UNUSED;
 

@@ -202,7 +202,7 @@ int api_prepare_tools(struct api_request *request, const struct model *model, co
         find_reasoning(request, prompt, length, &request->pieces);
     if (api_prepare_thinking(request, model, error))
         return -1;
-    if (request->counts_only)
+    if (request->prompt_only)
         return 0;
     json_t *spec = whole_spec(request, false, &none);
     if (none)

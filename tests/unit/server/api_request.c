@@ -23,6 +23,8 @@ static const char *required(enum api_endpoint endpoint)
 {
     switch (endpoint) {
     case API_TEXT: return "\"prompt\":\"x\"";
+    case API_TOKENIZE: return "\"content\":\"x\"";
+    case API_DETOKENIZE: return "\"tokens\":[1]";
     case API_RESPONSES: return "\"input\":\"x\"";
     case API_MESSAGES: return "\"max_tokens\":9, \"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
     default: return "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";

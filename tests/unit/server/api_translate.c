@@ -174,8 +174,8 @@ Test(api_translate, anthropic_s_choices)
 
 Test(api_translate, counting_needs_no_length)
 {
-    cr_assert_eq(parse(API_MESSAGES | API_COUNTS, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}"), 0);
-    cr_expect(request.counts_only && request.endpoint == API_MESSAGES);
+    cr_assert_eq(parse(API_MESSAGES | API_PROMPT_ONLY, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}"), 0);
+    cr_expect(request.prompt_only && request.endpoint == API_MESSAGES);
     api_request_dispose(&request);
     refuse(API_MESSAGES, "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}", "max_tokens");
 }
