@@ -314,6 +314,7 @@ void shelf_done(struct shelf *shelf)
     shelf->does = SHELF_IDLE;
     if (did == SHELF_UNLOADS && err.code) {
         log_warning("%s stays: %s", served->name, err.text);
+        served->model = shelf->loaded;
         served->state = SERVED_LOADED;
         served->used = uv_now(shelf->loop);
     } else if (did == SHELF_UNLOADS) {

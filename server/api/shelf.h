@@ -74,7 +74,7 @@ struct shelf {
     enum { SHELF_IDLE, SHELF_MEASURES, SHELF_LOADS, SHELF_UNLOADS } does;
     struct served *subject;
     struct model_options load;
-    struct model *loaded;
+    struct model *loaded;          /* by the work under way, or what it unloads */
     struct err err;
 };
 

@@ -36,7 +36,7 @@ static void work(uv_work_t *work)
     else if (shelf->does == SHELF_LOADS)
         code = engine_load(shelf->engine, served->path, &shelf->load, &shelf->loaded, &shelf->err);
     else
-        code = engine_unload(shelf->engine, served->model, &shelf->err);
+        code = engine_unload(shelf->engine, shelf->loaded, &shelf->err);
     if (code == 0)
         shelf->err.code = ERR_OK;
 }
@@ -51,7 +51,9 @@ void shelf_begin(struct shelf *shelf, int does, struct served *served)
 {
     shelf->does = does;
     shelf->subject = served;
-    shelf->loaded = NULL;
+    shelf->loaded = does == SHELF_UNLOADS ? served->model : NULL;
+    if (does == SHELF_UNLOADS)
+        served->model = NULL; /* the loop looks at it no more */
     shelf->work.data = shelf;
     if (does != SHELF_MEASURES)
         served->state = does == SHELF_LOADS ? SERVED_LOADING : SERVED_UNLOADING;
