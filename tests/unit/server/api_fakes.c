@@ -293,7 +293,7 @@ void fake_ask(struct http_request *r, const char *method, const char *path, cons
 
 void fake_settle(void)
 {
-    for (int i = 0; i < 2000 && api_active(world.api) > 0 && fake.n_submitted == 0; i++) {
+    for (int i = 0; i < 20000 && api_active(world.api) > 0 && fake.n_submitted == 0; i++) {
         uv_run(&world.loop, UV_RUN_NOWAIT);
         uv_sleep(1);
     }
