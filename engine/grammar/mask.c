@@ -336,12 +336,6 @@ static int fill(struct masks *m, struct entry *e, struct err *err)
     return 0;
 }
 
-static size_t hash_entry(int32_t up, int32_t key)
-{
-    uint64_t x = ((uint64_t)(uint32_t)up << 32 | (uint32_t)key) * 0x9e3779b97f4a7c15u;
-    return (size_t)(x ^ x >> 29);
-}
-
 static bool grow(struct masks *m)
 {
     int capacity = m->capacity ? m->capacity * 2 : 64;
@@ -354,7 +348,7 @@ static bool grow(struct masks *m)
         return false;
     }
     for (int i = 0; i < m->n; i++) {
-        size_t at = hash_entry(entry[i].up, entry[i].key) & mask;
+        size_t at = pair_hash(entry[i].up, entry[i].key) & mask;
         while (slot[at]) at = (at + 1) & mask;
         slot[at] = i + 1;
     }
@@ -370,7 +364,7 @@ static int32_t entry_of(struct masks *m, int32_t up, int32_t state, struct err *
 {
     int32_t key = m->key_level < 0 ? state : (int32_t)like(m, state, m->key_level);
     if (m->n == m->capacity && !grow(m)) return nomem(err);
-    size_t at = hash_entry(up, key) & m->mask;
+    size_t at = pair_hash(up, key) & m->mask;
     for (; m->slot[at]; at = (at + 1) & m->mask) {
         const struct entry *e = &m->entry[m->slot[at] - 1];
         if (e->up == up && e->key == key) return m->slot[at] - 1;

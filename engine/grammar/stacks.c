@@ -30,12 +30,6 @@ void stack_set_dispose(struct stack_set *set)
 
 /* ---- frames ---- */
 
-static size_t hash_frame(int32_t state, int32_t parent)
-{
-    uint64_t x = ((uint64_t)(uint32_t)state << 32 | (uint32_t)parent) * 0x9e3779b97f4a7c15u;
-    return (size_t)(x ^ x >> 29);
-}
-
 static bool grow(struct stacks *s)
 {
     int capacity = s->capacity ? s->capacity * 2 : 64;
@@ -52,7 +46,7 @@ static bool grow(struct stacks *s)
     }
     memset(mark + s->capacity, 0, (size_t)(capacity - s->capacity) * sizeof *mark);
     for (int i = 0; i < s->n; i++) {
-        size_t at = hash_frame(frame[i].state, frame[i].parent) & mask;
+        size_t at = pair_hash(frame[i].state, frame[i].parent) & mask;
         while (slot[at]) at = (at + 1) & mask;
         slot[at] = i + 1;
     }
@@ -67,7 +61,7 @@ static bool grow(struct stacks *s)
 static int32_t frame_of(struct stacks *s, int32_t state, int32_t parent)
 {
     if (s->n == s->capacity && !grow(s)) return -1;
-    size_t at = hash_frame(state, parent) & s->mask;
+    size_t at = pair_hash(state, parent) & s->mask;
     for (; s->slot[at]; at = (at + 1) & s->mask) {
         const struct stack_frame *f = &s->frame[s->slot[at] - 1];
         if (f->state == state && f->parent == parent) return s->slot[at] - 1;

@@ -28,6 +28,13 @@ struct stack_set {
     bool pops;      /* the bottom frame may be popped: what is below it, if anything, may go on */
 };
 
+/* Where a pair begins to look for its slot in an open-addressed table. */
+static inline size_t pair_hash(int32_t a, int32_t b)
+{
+    uint64_t x = ((uint64_t)(uint32_t)a << 32 | (uint32_t)b) * 0x9e3779b97f4a7c15u;
+    return (size_t)(x ^ x >> 29);
+}
+
 void stacks_init(struct stacks *, const struct automaton *);
 void stacks_dispose(struct stacks *);
 void stacks_clear(struct stacks *); /* no frame is left */

@@ -306,6 +306,22 @@ static int method_cycle(struct run *run, struct value self, const struct args *a
     return 0;
 }
 
+static int method_changed(struct run *run, struct value self, const struct args *args, struct value *out)
+{
+    struct value asked;
+    bool same = false;
+    int rc = value_seq(run, SEQ_TUPLE, args->n, &asked);
+    if (rc == 0 && args->n)
+        memcpy(asked.seq->items, args->v, args->n * sizeof *args->v);
+    if (rc == 0 && self.loop->before.kind != VALUE_ABSENT)
+        rc = value_equal(run, self.loop->before, asked, &same);
+    if (rc)
+        return rc;
+    self.loop->before = asked;
+    *out = value_bool(!same);
+    return 0;
+}
+
 /* ---- functions ---- */
 
 static int function_range(struct run *run, struct value self, const struct args *args, struct value *out)
@@ -444,6 +460,7 @@ static const struct builtin methods[] = {
     {"values", method_values, "", 0, KIND(DICT)},
     {"copy", method_copy, "", 0, KIND(DICT) | KIND(SEQ)},
     {"cycle", method_cycle, NULL, 0, KIND(LOOP)},
+    {"changed", method_changed, NULL, 0, KIND(LOOP)},
 };
 
 static const struct builtin functions[] = {

@@ -102,7 +102,8 @@ struct method {
 
 struct loop {
     const struct value *items;
-    size_t index, n; /* index from 0 */
+    size_t index, n;     /* index from 0 */
+    struct value before; /* what changed() was last asked about, a tuple; VALUE_ABSENT: nothing yet */
 };
 
 /* The state of one rendering. */

@@ -194,12 +194,20 @@ static int compile_source(struct cuda *c, int module, int (*use)(struct cuda *, 
 static int compile_ptx(struct cuda *c, int module, const struct cuda_ptx *ptx,
                        int (*use)(struct cuda *, int, const void *), struct err *err)
 {
-    struct cuda_cache_key key = make_key(c, module, ptx->text, ptx->bytes, 0);
-    if (use_cached(c, module, &key, use))
-        return 0;
     char *text = c->arch >= 90 ? ptx_for_90(ptx) : NULL;
     if (c->arch >= 90 && !text)
         return err_set(err, ERR_NOMEM, "out of memory for kernels");
+    /* Taken whole, and kept in a cache of its own, the driver compiles it best: for its linker, whose result could
+     * be kept here, kernels need more registers, and some spill. */
+    if (use(c, module, text ? text : ptx->text) == 0) {
+        free(text);
+        return 0;
+    }
+    struct cuda_cache_key key = make_key(c, module, ptx->text, ptx->bytes, 0);
+    if (use_cached(c, module, &key, use)) {
+        free(text);
+        return 0;
+    }
     int rc = link_ptx(c, module, text ? text : ptx->text, ptx->bytes, &key, use, err);
     free(text);
     return rc;

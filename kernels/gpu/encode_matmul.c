@@ -132,6 +132,8 @@ static struct shape cut(const struct plan *p, struct gpu_matvec_args *a, bool in
     /* Eight rows read x half as often as four, and are more bytes under way; weights that take more registers
      * would spill. */
     bool eight = codes || (!int8 && small && !too_few(p, a->outputs, swiglu ? 4 : 8, 1));
+    if (!int8 && swiglu && pieces(a->outputs, SIMDS * 4) <= 2 * p->facts->cores)
+        eight = false; /* what the GPU has room for at once is spread more evenly in smaller pieces */
     int slices = 1;
     if (int8 && small && a->rows == 1 && !swiglu) {
         slices = choose_slices(p, a, 8, 48);

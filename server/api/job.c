@@ -439,8 +439,8 @@ void job_event(const struct engine_event *event)
 /* One who waits for a model is told so, too: then its headers are out. */
 static void keep_alive(struct job *job)
 {
-    if (!job->request.stream || !(job->parts || job->wait.queued) ||
-        seconds_since(job->last_write) < KEEP_ALIVE_SECONDS)
+    bool waits = job->parts || job->wait.queued; /* else the request may be another thread's at the moment */
+    if (!waits || !job->request.stream || seconds_since(job->last_write) < KEEP_ALIVE_SECONDS)
         return;
     answer_name(job);
     answer_keep_alive(job);

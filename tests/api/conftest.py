@@ -123,6 +123,7 @@ class Server:
             time.sleep(0.4)
             if self.cpu_seconds() - before <= 0.06:
                 return True
+        print("still at work:", psutil.Process(self.process.pid).threads(), self.get("/slots")[2])
         return False
 
     def stop(self, number=signal.SIGTERM, seconds=60):

@@ -31,7 +31,7 @@ def test_chat(client):
 
 
 def test_chat_stream_equals_whole(client):
-    options = dict(model="any", messages=USER, max_tokens=16, temperature=0)
+    options = dict(model="any", messages=USER, max_tokens=16, temperature=0, extra_body={"cache_prompt": False})
     whole = client.chat.completions.create(**options)
     chunks = list(client.chat.completions.create(**options, stream=True, stream_options={"include_usage": True}))
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)

@@ -443,7 +443,7 @@ int cuEventDestroy_v2(struct cuda_event *event)
 int cuModuleLoadData(struct cuda_module **module, const void *cubin)
 {
     COUNT;
-    if (memcmp(cubin, "code", 4) != 0)
+    if (memcmp(cubin, "code", 4) != 0 && !(fake_cuda.loads_ptx && strstr(cubin, ".target sm_")))
         return 200;
     *module = fake_cuda_make(sizeof **module);
     return 0;

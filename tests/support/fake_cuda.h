@@ -11,6 +11,7 @@ struct fake_cuda {
     int cards, major, minor, version;
     size_t memory;       /* bytes of the card */
     bool no_ptx;         /* the linker refuses, as an old driver does newer PTX */
+    bool loads_ptx;      /* modules may be PTX */
     const char *fail;    /* the call that fails, or NULL */
     int fail_at;         /* at its n-th time from now, 0 the next; 700 to 799 stay */
     int fail_code;

@@ -419,6 +419,15 @@ Test(cuda, kernels_are_compiled_once)
     cr_assert_eq(fake_cuda.compiled, 2);
 }
 
+/* PTX as a module needs neither linker nor NVRTC, nor the cache. */
+Test(cuda, a_driver_that_takes_ptx_compiles_it_whole)
+{
+    fake_cuda.loads_ptx = true;
+    open_card();
+    close_card();
+    cr_assert_eq(fake_cuda.compiled, cuda_ptx[0].module ? 0 : 1);
+}
+
 Test(cuda, a_damaged_cache_is_compiled_again)
 {
     char path[512];
@@ -438,6 +447,7 @@ Test(cuda, a_damaged_cache_is_compiled_again)
     close_card();
     cr_assert_eq(fake_cuda.compiled, 3);
     fake_cuda.fail = "cuModuleLoadData"; /* sound, but the driver does not like it */
+    fake_cuda.fail_at = cuda_ptx[0].module != NULL; /* after the PTX itself */
     fake_cuda.fail_code = 200;
     open_card();
     close_card();
