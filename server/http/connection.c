@@ -32,9 +32,10 @@ struct conn *conn_new(struct http_server *s, int fd)
     return c;
 }
 
-void conn_started(struct conn *c)
+void conn_started(struct conn *c, struct MHD_Connection *mhd)
 {
     struct http_server *s = c->server;
+    c->mhd = mhd;
     c->all_next = s->conns;
     if (c->all_next) {
         c->all_next->all_prev = c;
@@ -211,11 +212,21 @@ void conn_on_deadline(uv_timer_t *timer)
     }
 }
 
+/* With epoll, libmicrohttpd looks only at connections with a timeout of their own in every run; of the others,
+ * when no event comes, at the oldest, and at younger ones once that is gone. */
+static void look_at_in_every_run(struct conn *c)
+{
+    MHD_set_connection_option(c->mhd, MHD_CONNECTION_OPTION_TIMEOUT, 1u);
+}
+
 void conn_cut(struct conn *c)
 {
     conn_list_move(c, NULL);
-    c->server->n_cut += !c->cut;
-    c->cut = true;
+    if (!c->cut) {
+        c->cut = true;
+        c->server->n_cut++;
+        look_at_in_every_run(c);
+    }
     shutdown(c->fd, SHUT_RDWR);
     if (c->request) {
         request_lose(c->request);

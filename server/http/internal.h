@@ -23,6 +23,7 @@ struct conn_list {
 struct conn {
     struct http_server *server;
     struct http_request *request; /* the one in progress, or NULL */
+    struct MHD_Connection *mhd;
     int fd;
     bool cut;                     /* shut down by us: nothing more happens here */
     bool linger;                  /* the client may still be sending when this closes */
@@ -134,7 +135,7 @@ void listen_on_retry(uv_timer_t *);
 
 /* connection.c */
 struct conn *conn_new(struct http_server *, int fd);
-void conn_started(struct conn *);
+void conn_started(struct conn *, struct MHD_Connection *);
 void conn_closed(struct conn *);
 void conn_list_move(struct conn *, struct conn_list *to); /* NULL: no deadline */
 void conn_watch(struct conn *, bool on);

@@ -100,11 +100,10 @@ static void on_connection_notice(void *cls, struct MHD_Connection *mhd, void **c
                                  enum MHD_ConnectionNotificationCode what)
 {
     struct http_server *s = cls;
-    (void)mhd;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         *context = s->arriving;
         s->arriving = NULL;
-        conn_started(*context);
+        conn_started(*context, mhd);
     } else {
         conn_closed(*context);
     }
