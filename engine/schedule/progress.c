@@ -26,10 +26,11 @@ static void note(struct request *q)
         generated += s->n_output;
     }
     if (cached > q->n_prompt) cached = q->n_prompt;
-    atomic_store_explicit(&q->progress.state, (int)state_of(q), memory_order_relaxed);
     atomic_store_explicit(&q->progress.computed, computed, memory_order_relaxed);
     atomic_store_explicit(&q->progress.cached, cached, memory_order_relaxed);
     atomic_store_explicit(&q->progress.generated, generated, memory_order_relaxed);
+    /* who sees a state sees numbers that are no older */
+    atomic_store_explicit(&q->progress.state, (int)state_of(q), memory_order_release);
 }
 
 void runner_observe(const struct runner *r, struct runner_load *load)

@@ -547,7 +547,7 @@ static struct engine_slot slot_of(struct request *q, double now)
     return (struct engine_slot){
         .id = q->id,
         .user = q->user,
-        .state = (enum engine_slot_state)atomic_load_explicit(&q->progress.state, memory_order_relaxed),
+        .state = (enum engine_slot_state)atomic_load_explicit(&q->progress.state, memory_order_acquire),
         .prompt_tokens = q->n_prompt,
         .computed_tokens = atomic_load_explicit(&q->progress.computed, memory_order_relaxed),
         .cached_tokens = atomic_load_explicit(&q->progress.cached, memory_order_relaxed),

@@ -317,11 +317,11 @@ def test_small():
     assert not problems, "\n".join(problems)
 
 
-@pytest.mark.parametrize("kind", [Generator, Programs])
-def test_generated(kind):
+@pytest.mark.parametrize("kind, cases", [(Generator, 1000), (Programs, 500)])
+def test_generated(kind, cases):
     """SEED and CASES in the environment make it another or a longer run."""
     generator = kind(int(os.environ.get("SEED", "1")))
-    sources = [generator.template() for _ in range(int(os.environ.get("CASES", "1000")))]
+    sources = [generator.template() for _ in range(int(os.environ.get("CASES", cases)))]
     failing = sum(isinstance(expected(source, ROW), Exception) for source in sources)
     assert failing < len(sources) / (4 if kind == Generator else 2)
     problems = differences(sources)

@@ -59,11 +59,11 @@ static void expect_state(enum engine_slot_state state, struct engine_slot *slot)
     cr_assert_eq(slot->state, state, "%d", slot->state);
 }
 
-Test(slots, waiting_and_paused)
+Test(slots, paused)
 {
     struct engine_slot slot[3];
     cr_expect_eq(engine_slots(engine, slot, 3), 0);
-    struct answer *first = ask(PROMPT, 5), *second = ask(10, 0), *third = ask(20, 0);
+    struct answer *first = ask(PROMPT, 5);
     expect_state(ENGINE_SLOT_PAUSED, slot);
     cr_expect_eq(slot[0].id, first->id);
     cr_expect_eq(slot[0].user, first);
@@ -74,6 +74,7 @@ Test(slots, waiting_and_paused)
     cr_expect_eq(slot[0].choices, 1);
     cr_expect_gt(slot[0].age, 0);
 
+    struct answer *second = ask(10, 0), *third = ask(20, 0); /* one of them may need the first one's blocks */
     cr_expect(answer_wait(second, engine, PATIENCE), "it runs while the other one is paused");
     cr_expect(answer_wait(third, engine, PATIENCE));
     cr_expect_eq(engine_slots(engine, slot, 3), 1, "those that are over are gone");
@@ -89,16 +90,15 @@ Test(slots, the_oldest_first)
 {
     struct engine_slot slot[3] = {0};
     struct answer *a[3];
-    for (int i = 0; i < 3; i++) a[i] = ask(40 - 10 * i, 0);
-    int n = engine_slots(engine, slot, 2);
-    for (int i = 0; n == 3 && i < 2; i++) {
+    for (int i = 0; i < 3; i++) a[i] = ask(40 - 10 * i, 5);
+    cr_expect_eq(engine_slots(engine, slot, 2), 3);
+    for (int i = 0; i < 2; i++) {
         cr_expect_eq(slot[i].id, a[i]->id);
         cr_expect_eq(slot[i].prompt_tokens, 40 - 10 * i);
-        if (i == 1) cr_expect_eq(slot[i].state, ENGINE_SLOT_WAITING);
     }
-    cr_expect_eq(n, 3, "%d: the first was over at once", n);
     cr_expect_null(slot[2].user, "no more than there is room for");
     for (int i = 0; i < 3; i++) {
+        engine_cancel(engine, a[i]->id);
         cr_expect(answer_wait(a[i], engine, PATIENCE));
         free(a[i]);
     }
@@ -114,9 +114,14 @@ Test(slots, steps_and_cached_tokens)
     struct answer *a = ask(PROMPT, 2);
     expect_state(ENGINE_SLOT_PAUSED, &slot);
     cr_expect_eq(slot.cached_tokens, 64, "two blocks");
-    engine_status(engine, &after);
     uint64_t n = 0;
-    for (int i = 0; i < ENGINE_BUCKETS; i++) n += after.step_time.count[i];
+    for (int looks = 0; looks < 5000; looks++) { /* the last step may still be being counted */
+        engine_status(engine, &after);
+        n = 0;
+        for (int i = 0; i < ENGINE_BUCKETS; i++) n += after.step_time.count[i];
+        if (n == after.steps && after.step_seconds == 0) break;
+        usleep(1000);
+    }
     cr_expect_eq(n, after.steps);
     cr_expect_gt(after.steps, before.steps);
     cr_expect_gt(after.step_time.sum, before.step_time.sum);
