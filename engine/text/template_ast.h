@@ -74,6 +74,7 @@ enum node_kind {
     NODE_NEGATE,
     NODE_PLUS,
     NODE_CAPTURED,  /* what a set or filter block wrote */
+    NODE_CALLER,    /* the body of a call block: as NODE_MACRO, and its value is that macro */
     /* statements */
     NODE_DATA,      /* constant */
     NODE_OUTPUT,    /* a */
@@ -83,7 +84,7 @@ enum node_kind {
     NODE_FOR,       /* a: target, b: what, c: condition; list, else_list */
     NODE_IF,        /* list: NODE_BRANCH */
     NODE_BRANCH,    /* a: condition, NULL: else; list */
-    NODE_MACRO,     /* symbol, constant: name; list, else_list: NODE_PARAMETER */
+    NODE_MACRO,     /* symbol, constant: name; list, else_list: NODE_PARAMETER; implied: what else it takes */
     NODE_PARAMETER, /* symbol, constant: name; a: default or NULL */
     NODE_WITH,      /* else_list: NODE_SET; list */
     NODE_SCOPE,     /* list */
@@ -91,6 +92,9 @@ enum node_kind {
     NODE_CONTINUE,
     NODE_NS_TARGET  /* symbol, constant: attribute */
 };
+
+/* What a macro takes without saying so, by naming it. */
+enum { IMPLIED_CALLER, IMPLIED_VARARGS, IMPLIED_KWARGS, IMPLIED };
 
 struct node {
     enum node_kind kind;
@@ -105,6 +109,7 @@ struct node {
     /* arguments of calls: `list` by position, then */
     const struct str **names; /* [n_else] of else_list */
     struct node *star, *star_star;
+    struct node *const *implied; /* [IMPLIED] of macros: NODE_NAME or NULL */
     const int *ops; /* [n - 1] of NODE_COMPARE: '<', OP2('<', '='), …, 'i' for in, 'n' for not in */
 };
 
@@ -135,7 +140,7 @@ struct parser {
     size_t symbols_capacity;
     int depth;
     int loops;  /* for loops around, inside of the innermost macro */
-    int macros; /* macros around */
+    struct node **implied; /* [IMPLIED] of the innermost macro: met so far */
     struct node_list calls; /* names that are called, checked when all are known */
 };
 

@@ -387,6 +387,8 @@ static int eval_one(struct run *run, const struct node *node, struct value *out)
         return eval_slice(run, node, out);
     case NODE_CALL:
         return eval_call(run, node, out);
+    case NODE_CALLER:
+        return make_macro(run, node, out);
     case NODE_FILTER:
     case NODE_TEST:
         return eval_builtin(run, node, out);

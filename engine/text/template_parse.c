@@ -308,18 +308,12 @@ static int parse_parameter(struct parser *p, bool *defaults, struct node **out)
                : 0;
 }
 
-static int parse_macro(struct parser *p, struct node *node)
+/* "(…)" at the current token: what a macro takes. */
+static int parse_parameters(struct parser *p, struct node *macro)
 {
     struct node_list parameters = {0};
     bool defaults = false;
-    if (p->token->kind != TOKEN_NAME)
-        return parse_expected(p, "the name of a macro");
-    int rc = parse_symbol(p, p->token->text, p->token->length, true, &node->symbol);
-    if (rc == 0)
-        rc = parse_str(p, p->token->text, p->token->length, &node->constant);
-    p->token++;
-    if (rc == 0)
-        rc = parse_expect(p, '(', "'('");
+    int rc = parse_expect(p, '(', "'('");
     for (bool first = true; rc == 0 && !parse_accept(p, ')'); first = false) {
         struct node *parameter = NULL;
         if (!first)
@@ -329,17 +323,80 @@ static int parse_macro(struct parser *p, struct node *node)
         if (rc == 0)
             rc = node_list_add(p, &parameters, parameter);
     }
+    macro->else_list = parameters.v;
+    macro->n_else = parameters.n;
+    return rc;
+}
+
+/* The statements of a macro or a call block. What they take without saying so, those around them take too. */
+static int parse_macro_body(struct parser *p, const char *end, struct node *macro)
+{
+    struct node **outer = p->implied, **implied = arena_alloc(p->arena, IMPLIED, sizeof *implied, p->err);
+    int loops = p->loops;
+    if (!implied)
+        return arena_failed(p->err);
+    memset(implied, 0, IMPLIED * sizeof *implied);
+    p->loops = 0;
+    p->implied = implied;
+    int rc = parse_block(p, end, macro);
+    p->implied = outer;
+    p->loops = loops;
+    for (int i = 0; outer && i < IMPLIED; i++)
+        outer[i] = implied[i] ? implied[i] : outer[i];
+    for (int i = 0; i < IMPLIED; i++)
+        for (size_t j = 0; implied[i] && j < macro->n_else; j++)
+            if (macro->else_list[j]->symbol == implied[i]->symbol)
+                implied[i] = NULL;
+    macro->implied = implied;
+    return rc;
+}
+
+static int parse_macro(struct parser *p, struct node *node)
+{
+    if (p->token->kind != TOKEN_NAME)
+        return parse_expected(p, "the name of a macro");
+    int rc = parse_symbol(p, p->token->text, p->token->length, true, &node->symbol);
+    if (rc == 0)
+        rc = parse_str(p, p->token->text, p->token->length, &node->constant);
+    p->token++;
+    if (rc == 0)
+        rc = parse_parameters(p, node);
+    return rc ? rc : parse_macro_body(p, "endmacro", node);
+}
+
+/* The call is written out; it is given the block as one more argument, by the name "caller". */
+static int parse_call_block(struct parser *p, struct node *node)
+{
+    struct node *caller = NULL;
+    struct node_list named = {0};
+    int rc = parse_node(p, NODE_CALLER, node->line, &caller);
+    if (rc == 0)
+        rc = parse_str(p, "caller", 6, &caller->constant);
+    if (rc == 0 && token_is(p->token, '('))
+        rc = parse_parameters(p, caller);
+    if (rc == 0)
+        rc = parse_expression(p, true, &node->a);
+    if (rc == 0 && node->a->kind != NODE_CALL)
+        rc = parse_expected(p, "a call");
+    if (rc == 0)
+        rc = parse_macro_body(p, "endcall", caller);
     if (rc)
         return rc;
-    node->else_list = parameters.v;
-    node->n_else = parameters.n;
-    int loops = p->loops;
-    p->loops = 0;
-    p->macros++;
-    rc = parse_block(p, "endmacro", node);
-    p->macros--;
-    p->loops = loops;
-    return rc;
+    struct node *call = node->a;
+    const struct str **names = arena_alloc(p->arena, call->n_else + 1, sizeof *names, p->err);
+    if (!names)
+        return arena_failed(p->err);
+    for (size_t i = 0; rc == 0 && i < call->n_else; i++) {
+        names[i] = call->names[i];
+        rc = node_list_add(p, &named, call->else_list[i]);
+    }
+    names[call->n_else] = caller->constant.str;
+    if (rc == 0)
+        rc = node_list_add(p, &named, caller);
+    call->names = names;
+    call->else_list = named.v;
+    call->n_else = named.n;
+    return rc ? rc : parse_finish(p, call);
 }
 
 static int parse_with(struct parser *p, struct node *node)
@@ -398,13 +455,14 @@ static int parse_statement(struct parser *p, struct node **out)
         {"for", NODE_FOR, parse_for},
         {"set", NODE_SET, parse_set},
         {"macro", NODE_MACRO, parse_macro},
+        {"call", NODE_OUTPUT, parse_call_block},
         {"with", NODE_WITH, parse_with},
         {"filter", NODE_FILTER_BLOCK, parse_filter_block},
         {"generation", NODE_SCOPE, parse_generation},
         {"break", NODE_BREAK, parse_jump},
         {"continue", NODE_CONTINUE, parse_jump},
     };
-    static const char *const known[] = {"block", "extends",    "include", "import", "from", "call",
+    static const char *const known[] = {"block", "extends",    "include", "import", "from",
                                         "do",    "autoescape", "trans",   "debug",  "print"};
     const struct template_token *t = p->token;
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {

@@ -119,12 +119,17 @@ static int parse_name(struct parser *p, struct node **out)
     for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
         if (token_named(t, constants[i].name))
             return parse_constant(p, constants[i].value, out);
-    if (p->macros && (token_named(t, "varargs") || token_named(t, "kwargs") || token_named(t, "caller")))
-        return parse_error(p, ERR_UNSUPPORTED, t->line, "'%.*s' in a macro is not supported", (int)t->length,
-                           t->text);
+    static const char *const implied[] = {"caller", "varargs", "kwargs"};
+    bool bound = false;
     int rc = parse_node(p, NODE_NAME, t->line, out);
+    for (int i = 0; p->implied && rc == 0 && i < IMPLIED; i++) {
+        if (!token_named(t, implied[i]))
+            continue;
+        p->implied[i] = *out;
+        bound = true;
+    }
     if (rc == 0)
-        rc = parse_symbol(p, t->text, t->length, false, &(*out)->symbol);
+        rc = parse_symbol(p, t->text, t->length, bound, &(*out)->symbol);
     p->token++;
     return rc;
 }

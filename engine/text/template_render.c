@@ -70,14 +70,71 @@ static int exec_capture(struct run *run, const struct node *node)
     return node->kind == NODE_SET_BLOCK ? assign(run, node->a, text) : write_str(run, text);
 }
 
+static bool same_name(const struct str *a, const struct str *b)
+{
+    return a->length == b->length && memcmp(a->bytes, b->bytes, a->length) == 0;
+}
+
+/* What stands behind the last parameter is the macro's varargs, if it asks for them. */
+static int bind_varargs(struct run *run, const struct node *node, const struct args *args)
+{
+    const struct node *name = node->implied[IMPLIED_VARARGS];
+    struct value rest;
+    size_t n = args->n > node->n_else ? args->n - node->n_else : 0;
+    if (!name && n)
+        return run_error(run, ERR_INVALID, "macro '%.*s' takes not more than %zu arguments",
+                         (int)node->constant.str->length, node->constant.str->bytes, node->n_else);
+    if (!name)
+        return 0;
+    int rc = value_seq(run, SEQ_TUPLE, n, &rest);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rest.seq->items[i] = args->v[node->n_else + i];
+    return rc ? rc : scope_set(run, name->symbol, rest);
+}
+
+/* Named arguments that are no parameters: the caller, and kwargs, if the macro asks for them. */
+static int bind_named(struct run *run, const struct node *node, const struct args *args, const bool *used)
+{
+    const struct node *caller = node->implied[IMPLIED_CALLER], *kwargs = node->implied[IMPLIED_KWARGS];
+    struct value given = caller ? value_undefined(run->template->symbols[caller->symbol].name) : value_none();
+    struct args rest = {0};
+    const struct str **names = run_alloc(run, args->n_named + 1, sizeof *names);
+    struct value *named = run_alloc(run, args->n_named + 1, sizeof *named);
+    if (!names || !named)
+        return arena_failed(run->err);
+    for (size_t i = 0; i < args->n_named; i++) {
+        if (used[i])
+            continue;
+        if (caller && same_name(args->names[i], run->template->symbols[caller->symbol].name)) {
+            given = args->named[i];
+            continue;
+        }
+        if (!kwargs)
+            return run_error(run, ERR_INVALID, "macro '%.*s' takes no keyword argument '%.*s'",
+                             (int)node->constant.str->length, node->constant.str->bytes,
+                             (int)args->names[i]->length, args->names[i]->bytes);
+        names[rest.n_named] = args->names[i];
+        named[rest.n_named++] = args->named[i];
+    }
+    int rc = caller ? scope_set(run, caller->symbol, given) : 0;
+    if (rc || !kwargs)
+        return rc;
+    rest.names = names;
+    rest.named = named;
+    rc = value_dict(run, rest.n_named, &given);
+    if (rc == 0)
+        rc = dict_fill(run, given.dict, &rest);
+    return rc ? rc : scope_set(run, kwargs->symbol, given);
+}
+
 /* Puts every argument where it belongs; parameters without one get their default. */
 static int bind_parameters(struct run *run, const struct node *node, const struct args *args)
 {
-    size_t used = 0;
-    int rc = 0;
-    if (args->n > node->n_else)
-        return run_error(run, ERR_INVALID, "macro '%.*s' takes not more than %zu arguments",
-                         (int)node->constant.str->length, node->constant.str->bytes, node->n_else);
+    bool *used = run_alloc(run, args->n_named + 1, sizeof *used);
+    if (!used)
+        return arena_failed(run->err);
+    memset(used, 0, args->n_named);
+    int rc = bind_varargs(run, node, args);
     for (size_t i = 0; rc == 0 && i < node->n_else; i++) {
         const struct node *parameter = node->else_list[i];
         const struct str *name = parameter->constant.str;
@@ -86,11 +143,9 @@ static int bind_parameters(struct run *run, const struct node *node, const struc
         if (given)
             v = args->v[i];
         for (size_t j = 0; j < args->n_named && !given; j++) {
-            if (args->names[j]->length == name->length &&
-                memcmp(args->names[j]->bytes, name->bytes, name->length) == 0) {
+            if (!used[j] && same_name(args->names[j], name)) {
+                given = used[j] = true;
                 v = args->named[j];
-                given = true;
-                used++;
             }
         }
         if (!given && parameter->a)
@@ -98,10 +153,7 @@ static int bind_parameters(struct run *run, const struct node *node, const struc
         if (rc == 0)
             rc = scope_set(run, parameter->symbol, v);
     }
-    if (rc == 0 && used < args->n_named)
-        return run_error(run, ERR_INVALID, "macro '%.*s' is given a keyword argument that it does not take",
-                         (int)node->constant.str->length, node->constant.str->bytes);
-    return rc;
+    return rc ? rc : bind_named(run, node, args, used);
 }
 
 int call_macro(struct run *run, const struct macro *macro, const struct args *args, struct value *out)
@@ -198,7 +250,7 @@ static int exec_if(struct run *run, const struct node *node)
     return 0;
 }
 
-static int exec_macro(struct run *run, const struct node *node)
+int make_macro(struct run *run, const struct node *node, struct value *out)
 {
     struct macro *macro = run_alloc(run, 1, sizeof *macro);
     if (!macro)
@@ -206,7 +258,15 @@ static int exec_macro(struct run *run, const struct node *node)
     *macro = (struct macro){.node = node, .scope = run->scope};
     for (struct scope *scope = run->scope; scope; scope = scope->parent)
         scope->kept = true;
-    return scope_set(run, node->symbol, (struct value){.kind = VALUE_MACRO, .macro = macro});
+    *out = (struct value){.kind = VALUE_MACRO, .macro = macro};
+    return 0;
+}
+
+static int exec_macro(struct run *run, const struct node *node)
+{
+    struct value macro;
+    int rc = make_macro(run, node, &macro);
+    return rc ? rc : scope_set(run, node->symbol, macro);
 }
 
 /* The values of `with` are evaluated outside of the new scope. */

@@ -32,6 +32,8 @@ int scope_get(struct run *, int symbol, struct value *out) WARN_UNUSED;
 int eval(struct run *, const struct node *, struct value *out) WARN_UNUSED;
 /* 0, RUN_BREAK, RUN_CONTINUE or an error. */
 int exec_list(struct run *, struct node *const *list, size_t n) WARN_UNUSED;
+/* A macro of NODE_MACRO or NODE_CALLER, which sees the names of the current scope. */
+int make_macro(struct run *, const struct node *, struct value *out) WARN_UNUSED;
 int call_macro(struct run *, const struct macro *, const struct args *, struct value *out) WARN_UNUSED;
 /* JSON as a value; strings have `origin`. They are not copied. */
 int value_from_json(struct run *, const json_t *, enum origin, struct value *out) WARN_UNUSED;

@@ -250,14 +250,18 @@ class Programs(Generator):
         "{% for $x in range($n) %}{{ loop.cycle('odd', $t) }}$S{% endfor %}",
         "{% for $x in $l %}{{ loop.previtem }}{{ loop.nextitem }}{{ loop.changed($x) }}{% endfor %}",
         "{% macro $f(a, b=$v) %}$S{{ a }}{{ b }}{% endmacro %}", "{{ $f($v) }}", "{{ $f($v, b=$v) }}",
-        "{% filter upper %}$S{% endfilter %}", "{% filter replace($t, $t) %}$S{% endfilter %}",
+        "{% call(a) with_caller($v) %}$S{{ a }}{% endcall %}", "{% call h($v) %}$S{% endcall %}", "{{ h($v) }}",
+        "{{ rest($v, 1, $v, x=$v, y=2) }}", "{% filter upper %}$S{% endfilter %}", "{% filter replace($t, $t) %}$S{% endfilter %}",
         "{% with $x = $v %}$S{% endwith %}", "{% generation %}$S{% endgeneration %}", "{# $x #}",
         "{% raw %}{{ $x }}{% endraw %}", "{% for message in messages %}{{ message['role'] }}$S{{ message.content }}{% endfor %}",
         "{% if messages[0].role == 'system' %}$S{% endif %}", "{{ raise_exception('no') if not t }}",
         "{{ '<|im_start|>' + $t + '\n' }}", "{%- if $x is defined and $x %}$S{% endif %}"]
     NAMES = ["a", "b", "k", "v", "content", "loop_"]
     BEFORE = ("{% set ns = namespace(a=1, b='x', s=s) %}{% macro f(a, b=1) %}f{{ a }}{{ b }}{% endmacro %}"
-              "{% macro g(a, b=2) %}[{{ a }}|{{ f(b) }}]{% endmacro %}")
+              "{% macro g(a, b=2) %}[{{ a }}|{{ f(b) }}]{% endmacro %}"
+              "{% macro h(a) %}({{ a }}{{ caller() if caller }}){% endmacro %}"
+              "{% macro with_caller(x) %}<{{ caller(x) }}>{% endmacro %}"
+              "{% macro rest(a) %}{{ a }}{{ varargs }}{{ kwargs }}{% endmacro %}")
 
     def part(self, letter, depth):
         if letter == "S":

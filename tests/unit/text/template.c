@@ -173,7 +173,6 @@ Test(template, unknown_constructs_are_named)
         {"{{ lipsum() }}", "function 'lipsum'"},
         {"{% include 'x' %}", "statement 'include'"},
         {"{% for a in b recursive %}{% endfor %}", "recursive loops"},
-        {"{% macro m() %}{{ caller() }}{% endmacro %}", "'caller' in a macro"},
         {"{{ ''.__class__ }}", "attribute '__class__'"},
         {"{{ 0x1f }}", "not decimal"},
         {"{{ 99999999999999999999 }}", "beyond 64 bits"},
