@@ -178,7 +178,7 @@ def events(data):
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
     if MODEL != "tiny":
-        return MODEL
+        return subprocess.run([HEARTH, "models", "path", MODEL], capture_output=True, text=True, check=True).stdout.strip()
     path = tmp_path_factory.mktemp("model") / "tiny.gguf"
     # Wide enough for every type of weights, and room for a LONG stream.
     subprocess.run([os.environ["TINY_MODEL"], str(path), "--context", "8192", "--width", "256", "--ff", "512",

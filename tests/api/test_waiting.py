@@ -120,6 +120,7 @@ def test_those_who_are_refused_come_back_one_after_another(model):
         server.complete(max_tokens=20, ignore_eos=True)
         streams = [server.start_stream(stream=False, ignore_eos=True, max_tokens=3000) for _ in range(3)]
         assert soon(lambda: metric(server, "requests_waiting") == 2)
+        assert soon(lambda: b'"decode"' in server.get("/slots")[2])
         after = []
         for _ in range(60):
             status, headers, body = server.complete("x")

@@ -5,14 +5,17 @@ import OpenAI from "openai";
 const client = new OpenAI({ baseURL: process.argv[2], apiKey: "none", maxRetries: 0 });
 const messages = [{ role: "user", content: "Say hello." }];
 
-const whole = await client.chat.completions.create({ model: "any", messages, max_tokens: 8, temperature: 0 });
+const whole = await client.chat.completions.create({
+  model: "any", messages, max_tokens: 8, temperature: 0, cache_prompt: false,
+});
 assert.equal(whole.choices[0].message.role, "assistant");
 
 let text = "";
 let finish = null;
 let usage = null;
 const stream = await client.chat.completions.create({
-  model: "any", messages, max_tokens: 8, temperature: 0, stream: true, stream_options: { include_usage: true },
+  model: "any", messages, max_tokens: 8, temperature: 0, cache_prompt: false, stream: true,
+  stream_options: { include_usage: true },
 });
 for await (const chunk of stream) {
   text += chunk.choices[0]?.delta?.content ?? "";
