@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "members.h"
+#include "tools.h"
 
 enum { WHERE = 96 };
 
@@ -43,25 +44,7 @@ static json_t *make_tool(const json_t *tool, size_t index, struct api_error *err
 
 json_t *anthropic_tools(struct api_request *request, const json_t *value, struct api_error *error)
 {
-    if (!json_is_array(value)) {
-        api_error_set(error, 400, "invalid_type", "tools", "'tools' must be an array.");
-        return NULL;
-    }
-    json_t *tools = api_request_keep(request, json_array());
-    size_t i;
-    json_t *tool;
-    json_array_foreach(value, i, tool) {
-        json_t *made = make_tool(tool, i, error);
-        if (!made)
-            return NULL;
-        if (json_array_append_new(tools, made)) {
-            api_error_memory(error);
-            return NULL;
-        }
-    }
-    if (!tools)
-        api_error_memory(error);
-    return tools;
+    return api_translate_tools(request, value, make_tool, error);
 }
 
 json_t *anthropic_tool_choice(struct api_request *request, const json_t *value, struct api_error *error)

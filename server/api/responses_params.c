@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "members.h"
+#include "tools.h"
 
 enum { WHERE = 96, MAX_METADATA = 16, MAX_METADATA_KEY = 64, MAX_METADATA_VALUE = 512 };
 
@@ -39,25 +40,7 @@ static json_t *make_tool(const json_t *tool, size_t index, struct api_error *err
 
 json_t *responses_tools(struct api_request *request, const json_t *value, struct api_error *error)
 {
-    if (!json_is_array(value)) {
-        api_error_set(error, 400, "invalid_type", "tools", "'tools' must be an array.");
-        return NULL;
-    }
-    json_t *tools = api_request_keep(request, json_array());
-    size_t i;
-    json_t *tool;
-    json_array_foreach(value, i, tool) {
-        json_t *made = make_tool(tool, i, error);
-        if (!made)
-            return NULL;
-        if (json_array_append_new(tools, made)) {
-            api_error_memory(error);
-            return NULL;
-        }
-    }
-    if (!tools)
-        api_error_memory(error);
-    return tools;
+    return api_translate_tools(request, value, make_tool, error);
 }
 
 /* The tools that may be called, as chat nests them; NULL with *error. */

@@ -61,6 +61,31 @@ int api_read_tools(struct api_request *request, json_t *value, struct api_error 
     return 0;
 }
 
+json_t *api_translate_tools(struct api_request *request, const json_t *value,
+                            json_t *(*make_tool)(const json_t *tool, size_t index, struct api_error *),
+                            struct api_error *error)
+{
+    if (!json_is_array(value)) {
+        api_error_set(error, 400, "invalid_type", "tools", "'tools' must be an array.");
+        return NULL;
+    }
+    json_t *tools = api_request_keep(request, json_array());
+    size_t i;
+    json_t *tool;
+    json_array_foreach(value, i, tool) {
+        json_t *made = make_tool(tool, i, error);
+        if (!made)
+            return NULL;
+        if (json_array_append_new(tools, made)) {
+            api_error_memory(error);
+            return NULL;
+        }
+    }
+    if (!tools)
+        api_error_memory(error);
+    return tools;
+}
+
 static int set_mode(struct api_request *request, const char *mode, const char *param, struct api_error *error)
 {
     if (mode && strcmp(mode, "auto") == 0)

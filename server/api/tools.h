@@ -6,6 +6,11 @@
 #include "request.h"
 
 int api_read_tools(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
+/* Tools of another API as chat has them, kept by the request; NULL with *error. make_tool makes one of them, a new
+ * reference, or NULL with *error. */
+json_t *api_translate_tools(struct api_request *, const json_t *value,
+                            json_t *(*make_tool)(const json_t *tool, size_t index, struct api_error *),
+                            struct api_error *);
 /* none, auto, required, a function's name, or a subset of the tools. */
 int api_read_tool_choice(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
 /* Once all parameters are read: which functions may be called. */
