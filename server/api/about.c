@@ -31,28 +31,13 @@ static json_t *tokens(const struct model *model, const struct ids *ids, bool wit
     return json_pack("{s:o, s:I}", "tokens", list, "count", (json_int_t)ids->n);
 }
 
-static json_t *text(const struct model *model, const struct ids *ids)
-{
-    struct bytes raw = {0}, whole = {0};
-    for (size_t i = 0; i < ids->n; i++) {
-        size_t length = 0;
-        const char *bytes = engine_token_bytes(model, ids->ids[i], &length);
-        bytes_add(&raw, bytes, length);
-    }
-    bytes_add_utf8(&whole, raw.data, raw.length);
-    json_t *string = raw.failed || whole.failed ? NULL : json_stringn(whole.data ? whole.data : "", whole.length);
-    bytes_dispose(&raw);
-    bytes_dispose(&whole);
-    return json_pack("{s:o}", "content", string);
-}
-
 static json_t *answer(const struct job *job)
 {
     const struct api_request *request = &job->request;
     const struct ids *ids = &request->prompts[0].ids;
     switch (request->endpoint) {
     case API_TOKENIZE: return tokens(job->model, ids, request->with_pieces);
-    case API_DETOKENIZE: return text(job->model, ids);
+    case API_DETOKENIZE: return json_pack("{s:o}", "content", api_shape_text(job->model, ids->ids, ids->n));
     case API_CHAT: return json_pack("{s:s%}", "prompt", request->rendered, request->rendered_length);
     case API_RESPONSES:
         return json_pack("{s:s, s:I}", "object", "response.input_tokens", "input_tokens", (json_int_t)ids->n);

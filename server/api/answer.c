@@ -260,15 +260,12 @@ static void add_echo(struct bytes *out, const struct part *part)
         bytes_add(out, prompt->text, prompt->length);
         return;
     }
-    struct bytes raw = {0};
-    for (size_t i = 0; i < prompt->ids.n; i++) {
-        size_t length = 0;
-        const char *bytes = engine_token_bytes(part->job->model, prompt->ids.ids[i], &length);
-        bytes_add(&raw, bytes, length);
-    }
-    bytes_add_utf8(out, raw.data, raw.length);
-    out->failed |= raw.failed;
-    bytes_dispose(&raw);
+    json_t *text = api_shape_text(part->job->model, prompt->ids.ids, prompt->ids.n);
+    if (text)
+        bytes_add(out, json_string_value(text), json_string_length(text));
+    else
+        out->failed = true;
+    json_decref(text);
 }
 
 void answer_prompt(struct part *part, const struct engine_event *event)

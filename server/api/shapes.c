@@ -169,6 +169,21 @@ int api_shape_text_token(json_t *logprobs, const struct model *model, int32_t id
     return failed ? -1 : 0;
 }
 
+json_t *api_shape_text(const struct model *model, const int32_t *ids, size_t n)
+{
+    struct bytes raw = {0}, text = {0};
+    for (size_t i = 0; i < n; i++) {
+        size_t length = 0;
+        const char *bytes = engine_token_bytes(model, ids[i], &length);
+        bytes_add(&raw, bytes ? bytes : "", length);
+    }
+    bytes_add_utf8(&text, raw.data ? raw.data : "", raw.length);
+    json_t *string = raw.failed || text.failed ? NULL : json_stringn(text.data ? text.data : "", text.length);
+    bytes_dispose(&raw);
+    bytes_dispose(&text);
+    return string;
+}
+
 int64_t api_shape_characters(const char *bytes, size_t length)
 {
     int64_t n = 0;

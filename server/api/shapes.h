@@ -32,6 +32,9 @@ int api_shape_chat_token(json_t *logprobs, const struct model *, const struct en
 int api_shape_text_token(json_t *logprobs, const struct model *, int32_t id, float logprob,
                          const struct engine_top *top, int n_top, int64_t offset) WARN_UNUSED;
 
+/* The text of tokens, as a string; what is no UTF-8 is U+FFFD. */
+json_t *api_shape_text(const struct model *, const int32_t *ids, size_t n);
+
 /* Characters that begin in these bytes. */
 int64_t api_shape_characters(const char *bytes, size_t length);
 
