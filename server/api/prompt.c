@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static int wrong_prompt(struct api_error *error)
 {
@@ -12,6 +11,11 @@ static int wrong_prompt(struct api_error *error)
         error, 400, "invalid_type", "prompt",
         "'prompt' must be a string, an array of strings, an array of token ids or an array of "
         "arrays of token ids.");
+}
+
+static int wrong_tokens(struct api_error *error)
+{
+    return api_error_set(error, 400, "invalid_type", "tokens", "'tokens' must be an array of token ids.");
 }
 
 static int empty_prompt(struct api_error *error)
@@ -49,8 +53,9 @@ int api_check_ids(const struct api_request *request, int vocab, struct api_error
     return 0;
 }
 
-static int read_ids(struct api_prompt *prompt, const char *name, const json_t *value, int vocab,
-                    struct api_error *error)
+/* `wrong` is for what is no token id. */
+static int read_ids(struct api_prompt *prompt, const char *name, int (*wrong)(struct api_error *), const json_t *value,
+                    int vocab, struct api_error *error)
 {
     size_t n = json_array_size(value);
     prompt->ids.ids = malloc(n * sizeof *prompt->ids.ids);
@@ -60,9 +65,7 @@ static int read_ids(struct api_prompt *prompt, const char *name, const json_t *v
     for (size_t i = 0; i < n; i++) {
         int64_t id;
         if (!api_json_integer(json_array_get(value, i), &id))
-            return strcmp(name, "prompt") == 0
-                       ? wrong_prompt(error)
-                       : api_error_set(error, 400, "invalid_type", name, "'%s' must be an array of token ids.", name);
+            return wrong(error);
         if (id < 0 || id >= vocab)
             return wrong_id(name, (long long)id, vocab, error);
         prompt->ids.ids[i] = (int32_t)id;
@@ -101,7 +104,7 @@ int api_read_prompt(struct api_request *request, json_t *value, int vocab, struc
         return 0;
     }
     if (!many)
-        return read_ids(&request->prompts[0], "prompt", value, vocab, error);
+        return read_ids(&request->prompts[0], "prompt", wrong_prompt, value, vocab, error);
     for (size_t i = 0; i < n; i++) {
         const json_t *entry = json_array_get(value, i);
         if (json_typeof(entry) != json_typeof(first))
@@ -110,7 +113,7 @@ int api_read_prompt(struct api_request *request, json_t *value, int vocab, struc
             take_text(&request->prompts[i], entry);
         else if (json_array_size(entry) == 0)
             return empty_prompt(error);
-        else if (read_ids(&request->prompts[i], "prompt", entry, vocab, error))
+        else if (read_ids(&request->prompts[i], "prompt", wrong_prompt, entry, vocab, error))
             return -1;
     }
     return 0;
@@ -138,10 +141,12 @@ int api_read_content(struct api_request *request, json_t *value, struct api_erro
 int api_read_tokens(struct api_request *request, json_t *value, int vocab, struct api_error *error)
 {
     if (!json_is_array(value))
-        return api_error_set(error, 400, "invalid_type", "tokens", "'tokens' must be an array of token ids.");
+        return wrong_tokens(error);
     if (one_prompt(request, error))
         return -1;
-    return json_array_size(value) > 0 ? read_ids(&request->prompts[0], "tokens", value, vocab, error) : 0;
+    if (json_array_size(value) == 0)
+        return 0;
+    return read_ids(&request->prompts[0], "tokens", wrong_tokens, value, vocab, error);
 }
 
 int api_read_stop(struct api_request *request, json_t *value, const char *name, struct api_error *error)
