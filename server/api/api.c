@@ -196,6 +196,11 @@ static void refuse(struct api *api, struct http_request *http, const struct api_
     reply_error(api, http, error, allow);
 }
 
+void api_refuse(struct api *api, struct http_request *http, const struct api_error *error)
+{
+    refuse(api, http, error, NULL);
+}
+
 /* ---- routes ---- */
 
 static const struct route *find_route(const char *path, const char **rest)
@@ -293,7 +298,7 @@ static void models(struct api *api, struct http_request *http, const char *name)
     if (served)
         reply_json(api, http, anthropic ? anthropic_model_json(model) : model);
     else
-        refuse(api, http, &error, NULL);
+        api_refuse(api, http, &error);
 }
 
 /* GET /props, of the model that the query names. */
@@ -305,7 +310,7 @@ static void props(struct api *api, struct http_request *http)
     if (served)
         reply_json(api, http, api_props_json(api, served));
     else
-        refuse(api, http, &error, NULL);
+        api_refuse(api, http, &error);
 }
 
 /* ---- requests that wait for the model ---- */
@@ -367,7 +372,7 @@ static bool refuse_unready(struct api *api, struct http_request *http, const str
     } else {
         return false;
     }
-    refuse(api, http, &error, NULL);
+    api_refuse(api, http, &error);
     return true;
 }
 
@@ -379,7 +384,7 @@ void api_handle(struct http_request *http, void *user)
     struct api_error error;
     if (!route) {
         api_error_set(&error, 404, "not_found", NULL, "Unknown route: %.20s %.160s", method, http_path(http));
-        refuse(api, http, &error, NULL);
+        api_refuse(api, http, &error);
         return;
     }
     bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0, post = strcmp(method, "POST") == 0;
@@ -397,7 +402,7 @@ void api_handle(struct http_request *http, void *user)
     }
     if (!route->open && !has_key(api, http)) {
         api_error_set(&error, 401, "invalid_api_key", NULL, "Incorrect API key provided.");
-        refuse(api, http, &error, NULL);
+        api_refuse(api, http, &error);
         return;
     }
     if (!route->early && refuse_unready(api, http, route))

@@ -46,6 +46,8 @@ void api_reply(struct api *, struct http_request *, int status, const char *type
                const void *body, size_t length);
 /* The same for an error; returns the status that went out. */
 int api_reply_error(struct api *, struct http_request *, const struct api_error *);
+/* Answers a request that comes to nothing, and logs it. */
+void api_refuse(struct api *, struct http_request *, const struct api_error *);
 /* Under which name a request's answer tells its id. */
 const char *api_id_name(const struct http_request *);
 /* Fields that every answer carries, at most API_FIELDS; returns how many. */

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../engine/log.h"
-#include "internal.h"
+#include "look.h"
 #include "members.h"
 
 enum { HEX = 32 }; /* digits of a response's id, which those of its items repeat */
@@ -127,21 +126,17 @@ int responses_continue(struct api_request *request, struct archive *archive, str
 enum action { SHOW, SHOW_INPUT, REMOVE };
 
 /* A look into the store. */
-struct look {
-    struct api *api;
-    struct http_request *http; /* NULL once the client is gone */
-    uv_work_t work;
+struct kept_look {
+    struct look look; /* the first */
     enum action action;
     char id[64];
     bool ascending;
     size_t limit;
     char after[96];
-    json_t *answer;
-    struct api_error error;
 };
 
 /* A page of the list, which has the newest item first unless `ascending`. */
-static json_t *page(const struct look *look, json_t *input)
+static json_t *page(const struct kept_look *look, json_t *input)
 {
     json_t *data = json_array();
     size_t n = json_array_size(input), taken = 0;
@@ -164,84 +159,38 @@ static json_t *page(const struct look *look, json_t *input)
                      "last_id", last ? last : "", "has_more", more);
 }
 
-static void work(uv_work_t *handle)
+static void read_store(struct look *look)
 {
-    struct look *look = handle->data;
+    struct kept_look *kept = (struct kept_look *)look;
     struct archive *archive = look->api->archive;
     struct err err = {0};
     json_t *input = NULL;
     int code = 0;
-    switch (look->action) {
+    switch (kept->action) {
     case SHOW:
-        code = archive_get(archive, look->id, &look->answer, NULL, &err);
+        code = archive_get(archive, kept->id, &look->answer, NULL, &err);
         break;
     case SHOW_INPUT:
-        code = archive_get(archive, look->id, NULL, &input, &err);
-        look->answer = code == 0 ? page(look, input) : NULL;
+        code = archive_get(archive, kept->id, NULL, &input, &err);
+        look->answer = code == 0 ? page(kept, input) : NULL;
         json_decref(input);
         break;
     case REMOVE:
-        code = archive_delete(archive, look->id, &err);
-        look->answer = code == 0 ? json_pack("{s:s, s:s, s:b}", "id", look->id, "object", "response", "deleted", 1)
+        code = archive_delete(archive, kept->id, &err);
+        look->answer = code == 0 ? json_pack("{s:s, s:s, s:b}", "id", kept->id, "object", "response", "deleted", 1)
                                  : NULL;
         break;
     }
     if (code == ERR_NOT_FOUND)
-        api_error_set(&look->error, 404, NULL, "response_id", "Response with id '%.60s' not found.", look->id);
+        api_error_set(&look->error, 404, NULL, "response_id", "Response with id '%.60s' not found.", kept->id);
     else if (code)
         api_error_engine(&look->error, &err, NULL);
-    else if (!look->answer)
-        api_error_memory(&look->error);
 }
 
-static void reply(struct look *look)
+static int read_page(struct kept_look *look, const struct http_request *http, struct api_error *error)
 {
-    struct bytes body = {0};
-    if (look->answer)
-        bytes_add_json(&body, look->answer);
-    if (look->answer && body.failed)
-        api_error_memory(&look->error);
-    log_info("%s %s %d", http_method(look->http), http_path(look->http),
-             look->error.status ? look->error.status : 200);
-    if (look->error.status)
-        api_reply_error(look->api, look->http, &look->error);
-    else
-        api_reply(look->api, look->http, 200, "application/json", NULL, body.data, body.length);
-    bytes_dispose(&body);
-}
-
-static void work_done(uv_work_t *handle, int status)
-{
-    struct look *look = handle->data;
-    struct api *api = look->api;
-    (void)status; /* never cancelled */
-    if (look->http) {
-        http_set_user(look->http, NULL, NULL);
-        reply(look);
-    }
-    json_decref(look->answer);
-    free(look);
-    if (--api->n_looks == 0 && api->n_jobs == 0 && api->options.idle)
-        api->options.idle(api->options.user);
-}
-
-static void client_gone(void *data, bool finished)
-{
-    struct look *look = data;
-    (void)finished;
-    look->http = NULL;
-}
-
-static void refuse(struct api *api, struct http_request *http, const struct api_error *error)
-{
-    log_info("%s %s %d", http_method(http), http_path(http), error->status);
-    api_reply_error(api, http, error);
-}
-
-static int read_page(struct look *look, struct api_error *error)
-{
-    const char *limit = http_query(look->http, "limit"), *order = http_query(look->http, "order");
-    const char *after = http_query(look->http, "after");
+    const char *limit = http_query(http, "limit"), *order = http_query(http, "order");
+    const char *after = http_query(http, "after");
     look->limit = limit ? (size_t)strtoul(limit, NULL, 10) : 20;
     if (look->limit < 1 || look->limit > 100)
         return api_error_set(error, 400, "invalid_value", "limit", "'limit' must be between 1 and 100.");
@@ -253,11 +202,12 @@ static int read_page(struct look *look, struct api_error *error)
 }
 
 /* What is asked of which response; -1 with *error. */
-static int read_route(struct look *look, const char *rest, struct api_error *error)
+static int read_route(struct kept_look *look, const struct api *api, const struct http_request *http, const char *rest,
+                      struct api_error *error)
 {
-    const char *method = http_method(look->http), *slash = strchr(rest, '/');
+    const char *method = http_method(http), *slash = strchr(rest, '/');
     size_t length = slash ? (size_t)(slash - rest) : strlen(rest);
-    const char *what = slash && slash[1] ? slash + 1 : "", *stream = http_query(look->http, "stream");
+    const char *what = slash && slash[1] ? slash + 1 : "", *stream = http_query(http, "stream");
     bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0, remove = strcmp(method, "DELETE") == 0;
     if (length < sizeof look->id)
         memcpy(look->id, rest, length);
@@ -265,7 +215,7 @@ static int read_route(struct look *look, const char *rest, struct api_error *err
     bool cancel = strcmp(what, "cancel") == 0;
     if (*what && !cancel && strcmp(what, "input_items") != 0)
         return api_error_set(error, 404, "not_found", NULL, "Unknown route: %.20s %.160s", method,
-                             http_path(look->http));
+                             http_path(http));
     if (cancel ? strcmp(method, "POST") != 0 : *what ? !get : !get && !remove)
         return api_error_set(error, 405, "method_not_allowed", NULL, "This route takes %s.",
                              cancel  ? "POST"
@@ -275,38 +225,25 @@ static int read_route(struct look *look, const char *rest, struct api_error *err
         return api_error_set(error, 400, "invalid_value", "response_id",
                              "Only responses that were created with background can be cancelled: close the connection "
                              "of one that is being made.");
-    if (!look->api->archive)
+    if (!api->archive)
         return api_error_set(error, 404, "response_not_found", "response_id",
                              "This server keeps no responses: it was started without --store.");
     if (stream && strcmp(stream, "true") == 0)
         return api_error_set(error, 400, "unsupported_parameter", "stream",
                              "'stream' is not supported for a response that is kept.");
-    return look->action == SHOW_INPUT ? read_page(look, error) : 0;
+    return look->action == SHOW_INPUT ? read_page(look, http, error) : 0;
 }
 
 void responses_route(struct api *api, struct http_request *http, const char *rest)
 {
     struct api_error error;
-    struct look *look = calloc(1, sizeof *look);
-    if (!look) {
-        api_error_memory(&error);
-        refuse(api, http, &error);
+    struct kept_look *kept = calloc(1, sizeof *kept);
+    if (kept && read_route(kept, api, http, rest, &error)) {
+        free(kept);
+        api_refuse(api, http, &error);
         return;
     }
-    look->api = api;
-    look->http = http;
-    look->work.data = look;
-    if (read_route(look, rest, &error)) {
-        free(look);
-        refuse(api, http, &error);
-        return;
-    }
-    if (uv_queue_work(api->loop, &look->work, work, work_done)) {
-        free(look);
-        api_error_memory(&error);
-        refuse(api, http, &error);
-        return;
-    }
-    api->n_looks++;
-    http_set_user(http, look, client_gone);
+    if (kept)
+        kept->look.read = read_store;
+    look_begin(kept ? &kept->look : NULL, api, http);
 }
