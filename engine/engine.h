@@ -69,6 +69,7 @@ struct engine_budget {
     uint64_t bytes;
     uint64_t available;  /* to this process, when the engine was opened */
     bool given;          /* by the options */
+    bool own;            /* a device's own memory, not the host's */
 };
 void engine_budget(const struct engine *, struct engine_budget *out);
 
@@ -134,6 +135,10 @@ const struct model_info *engine_model_info(const struct model *);
  * {"path","version","files","metadata":{…},"tensors":[{"name","type","shape":[…],"bytes"}…]}.
  * Long arrays are {"type","length","first":[…]}. *out is the caller's. */
 int engine_inspect(const char *path, json_t **out, struct err *) WARN_UNUSED;
+/* What a model of this file would be, without loading it: {"architecture","quantization","license","parameters",
+ * "chat_template" (or null),"tools" (its template knows them),"thinks","fim","sampling":{…}}; "sampling" has what the
+ * file says of temperature, top_k, top_p, min_p and repetition_penalty. *out is the caller's. */
+int engine_describe(const char *path, json_t **out, struct err *) WARN_UNUSED;
 
 /* Computes what conversations with this system message begin with, in the background, and lets it go last when
  * the prefix cache needs room. ERR_INVALID: shorter than a block, or longer than the context. */

@@ -1,10 +1,10 @@
-/* A file's metadata and tensor list as JSON, loading nothing. */
+/* A file's metadata and tensor list as JSON, and what its model would be, loading nothing. */
 #include <math.h>
 #include <string.h>
 #include <utf8proc.h>
 
-#include "engine.h"
-#include "model/gguf.h"
+#include "engine_private.h"
+#include "text/chat.h"
 
 #define FIRST 8 /* entries of a long array that are shown */
 
@@ -169,4 +169,89 @@ int engine_inspect(const char *path, json_t **out, struct err *err)
     json_decref(tensors);
     gguf_close(g);
     return *out ? 0 : err_set(err, ERR_NOMEM, "out of memory for the description of %s", path);
+}
+
+/* ---- what a model would be ---- */
+
+/* Whether the vocabulary has the three tokens that engine_fim writes; *out is false where there is none. */
+static int find_fim(const struct gguf *g, bool *out, struct err *err)
+{
+    static const char *const texts[] = {"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"};
+    enum { TEXTS = sizeof texts / sizeof *texts };
+    struct gguf_value value;
+    bool found[TEXTS] = {false};
+    int rc = gguf_get_array(g, "tokenizer.ggml.tokens", GGUF_STRING, &value, err);
+    *out = false;
+    if (rc) return rc == ERR_NOT_FOUND ? 0 : rc;
+    struct gguf_string *tokens = malloc((value.length + 1) * sizeof *tokens);
+    if (!tokens) return err_set(err, ERR_NOMEM, "out of memory for a vocabulary");
+    gguf_array_strings(&value, tokens);
+    for (uint64_t i = 0; i < value.length; i++) {
+        for (int k = 0; k < TEXTS; k++) {
+            found[k] |= tokens[i].length == strlen(texts[k]) && !memcmp(tokens[i].bytes, texts[k], tokens[i].length);
+        }
+    }
+    free(tokens);
+    *out = found[0] && found[1] && found[2];
+    return 0;
+}
+
+static json_t *sampling_json(const struct sampling_defaults *s)
+{
+    const struct {
+        const char *name;
+        double value;
+    } all[] = {{"temperature", s->temperature}, {"top_p", s->top_p}, {"min_p", s->min_p},
+               {"repetition_penalty", s->repetition_penalty}};
+    json_t *object = s->top_k >= 0 ? json_pack("{s:i}", "top_k", s->top_k) : json_object();
+    int rc = !object;
+    for (size_t i = 0; i < sizeof all / sizeof *all && !rc; i++) {
+        if (all[i].value >= 0) rc = json_object_set_new(object, all[i].name, json_real(all[i].value));
+    }
+    if (!rc) return object;
+    json_decref(object);
+    return NULL;
+}
+
+static uint64_t count_parameters(const struct gguf *g)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < gguf_n_tensors(g); i++) {
+        const uint64_t *shape = gguf_tensor(g, i)->shape;
+        n += shape[0] * shape[1] * shape[2] * shape[3];
+    }
+    return n;
+}
+
+int engine_describe(const char *path, json_t **out, struct err *err)
+{
+    *out = NULL;
+    struct model *m = calloc(1, sizeof *m);
+    if (!m) return err_set(err, ERR_NOMEM, "out of memory for a model");
+    struct gguf_string source = {0};
+    bool fim = false;
+    int rc = gguf_open(&m->gguf, path, err);
+    if (!rc) rc = model_read_info(m, path, NULL, err);
+    if (!rc) rc = find_fim(m->gguf, &fim, err);
+    if (!rc) {
+        rc = gguf_get_string(m->gguf, "tokenizer.chat_template", &source, err);
+        if (rc == ERR_NOT_FOUND) rc = 0;
+    }
+    char *template = !rc && source.bytes ? strndup(source.bytes, source.length) : NULL;
+    if (!rc && source.bytes && !template) rc = err_set(err, ERR_NOMEM, "out of memory for a chat template");
+    if (!rc) {
+        const struct model_info *info = &m->info;
+        struct gguf_string architecture = {info->architecture, strlen(info->architecture)};
+        struct gguf_string license = {info->license, strlen(info->license)};
+        *out = json_pack("{s:o, s:s, s:o, s:I, s:o, s:b, s:b, s:b, s:o}", "architecture", text_json(architecture),
+                         "quantization", info->quantization, "license", text_json(license), "parameters",
+                         (json_int_t)count_parameters(m->gguf), "chat_template",
+                         template ? text_json(source) : json_null(), "tools",
+                         chat_calls(template) != ENGINE_CALLS_NONE, "thinks", chat_thinks(template), "fim", fim,
+                         "sampling", sampling_json(&info->sampling));
+        if (!*out) rc = err_set(err, ERR_NOMEM, "out of memory for the description of %s", path);
+    }
+    free(template);
+    model_free(m);
+    return rc;
 }

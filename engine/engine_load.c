@@ -27,6 +27,7 @@ int engine_choose_budget(struct engine *e, struct err *err)
     uint64_t own = worker_device(e->worker)->memory;
     if (!(o->memory_share >= 0 && o->memory_share <= 1))
         return err_set(err, ERR_INVALID, "a share of the memory must be between 0 and 1");
+    b->own = own > 0;
     b->available = own ? own : host_memory_available();
     b->given = o->memory || o->memory_share > 0;
     if (o->memory) {

@@ -613,6 +613,24 @@ Test(engine, inspect)
     json_decref(json);
 }
 
+Test(engine, describes_what_is_not_loaded)
+{
+    open_with((struct engine_options){0}, 0);
+    const struct model_info *info = engine_model_info(model);
+    json_t *json;
+    cr_assert_eq(engine_describe(path, &json, &err), 0, "%s", err.text);
+    cr_expect_str_eq(json_string_value(json_object_get(json, "architecture")), info->architecture);
+    cr_expect_str_eq(json_string_value(json_object_get(json, "quantization")), info->quantization);
+    cr_expect_str_eq(json_string_value(json_object_get(json, "chat_template")), info->chat_template);
+    cr_expect_eq(json_integer_value(json_object_get(json, "parameters")), (json_int_t)info->parameters);
+    cr_expect_eq(json_is_true(json_object_get(json, "tools")), info->calls != ENGINE_CALLS_NONE);
+    cr_expect_eq(json_is_true(json_object_get(json, "thinks")), info->thinks);
+    cr_expect_eq(json_is_true(json_object_get(json, "fim")), info->has_fim);
+    json_decref(json);
+    cr_expect_neq(engine_describe("/nowhere.gguf", &json, &err), 0);
+    cr_expect_null(json);
+}
+
 static int count_id(const struct ids *ids, int32_t id)
 {
     int n = 0;
