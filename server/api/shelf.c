@@ -85,8 +85,14 @@ int shelf_error(struct api_error *error, const struct served *served, const stru
     return -1;
 }
 
+static double configured_idle(const struct shelf_options *options)
+{
+    return options->idle_seconds > 0 ? options->idle_seconds : -1;
+}
+
 int shelf_take(struct shelf *shelf, struct served *served, struct shelf_wait *wait, struct api_error *error)
 {
+    served->idle_seconds = wait->idle_seconds ? *wait->idle_seconds : configured_idle(&shelf->options);
     if (served->failure.code && shelf_file_changed(served)) {
         served->failure.code = 0;
         served->measured = false;
@@ -125,6 +131,12 @@ void shelf_leave(struct shelf *shelf, struct shelf_wait *wait)
     } else {
         return;
     }
+    look_in(shelf, 0);
+}
+
+void shelf_dismiss(struct shelf *shelf, struct served *served)
+{
+    served->idle_seconds = 0;
     look_in(shelf, 0);
 }
 
@@ -235,11 +247,12 @@ static void make_room(struct shelf *shelf, struct served *served)
 /* Unloads the first that is idle for too long; looks again when the next one will be. */
 static void unload_idle(struct shelf *shelf)
 {
-    uint64_t now = uv_now(shelf->loop), limit = (uint64_t)ceil(shelf->options.idle_seconds * 1e3), next = 0;
-    for (size_t i = 0; limit > 0 && i < shelf->n; i++) {
+    uint64_t now = uv_now(shelf->loop), next = 0;
+    for (size_t i = 0; i < shelf->n; i++) {
         struct served *s = &shelf->served[i];
-        if (s->state != SERVED_LOADED || s->users > 0)
+        if (s->state != SERVED_LOADED || s->users > 0 || served_stays(s))
             continue;
+        uint64_t limit = (uint64_t)ceil(s->idle_seconds * 1e3);
         if (s->used + limit <= now) {
             log_info("unloading %s: not used for %.0f s", s->name, (double)(now - s->used) / 1e3);
             shelf_begin(shelf, SHELF_UNLOADS, s);
@@ -350,7 +363,7 @@ int shelf_create(struct shelf **out, uv_loop_t *loop, const struct shelf_options
     for (size_t i = 0; whole && i < options->n_models; i++) {
         struct served *s = &shelf->served[shelf->n++];
         *s = (struct served){.name = name_of(&options->models[i]), .path = strdup(options->models[i].path),
-                             .catalogue = options->models[i].catalogue};
+                             .catalogue = options->models[i].catalogue, .idle_seconds = configured_idle(options)};
         whole = s->name && s->path;
         if (whole && shelf_file_changed(s))
             shelf->file_bytes += s->stamp.bytes;

@@ -28,12 +28,19 @@ struct served {
     int users;                     /* requests that hold it */
     bool closing;                  /* goes when its users have: new ones wait */
     uint64_t used, since;          /* uv_now: when its last user left; when it was loaded */
+    double idle_seconds;           /* it is unloaded when nobody used it for so long; negative: never */
     uint64_t loads;                /* how often it was */
     struct model_needs needs;      /* of the file at `stamp` */
     bool measured;
     struct file_stamp stamp;
     struct err failure;            /* .code is not 0: what became of the file at `stamp` */
 };
+
+/* Whether it stays, however long nobody uses it. */
+static inline bool served_stays(const struct served *served)
+{
+    return !(served->idle_seconds >= 0 && served->idle_seconds < 1e9);
+}
 
 struct shelf_model {
     const char *name, *path;       /* name NULL: as the file says, for a single model */
@@ -51,6 +58,7 @@ struct shelf_options {             /* what it points to stays until shelf_destro
 struct shelf_wait {
     struct served *served;         /* NULL: has none */
     bool queued;                   /* waits, else it holds the model */
+    const double *idle_seconds;    /* how the model is to be from now on; NULL: as configured */
     struct shelf_wait *next, *previous;
     /* The model is there, or (failure) will not be. From the loop, never from within shelf_take. */
     void (*ready)(struct shelf_wait *, const struct err *failure);
@@ -96,6 +104,8 @@ struct served *shelf_named(struct shelf *, const char *name, struct api_error *e
 int shelf_take(struct shelf *, struct served *, struct shelf_wait *, struct api_error *error) WARN_UNUSED;
 /* Gives it back, or gives up waiting. Nothing where it has none. */
 void shelf_leave(struct shelf *, struct shelf_wait *);
+/* Unloads a model, as soon as nobody uses it, unless it is asked for before. */
+void shelf_dismiss(struct shelf *, struct served *);
 /* What a failed load means in HTTP; returns -1. */
 int shelf_error(struct api_error *, const struct served *, const struct err *failure);
 
