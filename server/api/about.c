@@ -1,5 +1,8 @@
-/* Answers that are made of the prompt alone: how long it is, its tokens, their text, the rendered conversation. */
+/* Answers that are made of the prompt alone: how long it is, its tokens, their text, the rendered conversation,
+ * or that there is none. */
 #include "job.h"
+
+#include "ollama.h"
 
 static json_t *piece(const struct model *model, int32_t id)
 {
@@ -34,8 +37,10 @@ static json_t *tokens(const struct model *model, const struct ids *ids, bool wit
 static json_t *answer(const struct job *job)
 {
     const struct api_request *request = &job->request;
-    const struct ids *ids = &request->prompts[0].ids;
+    const struct ids *ids = request->prompts ? &request->prompts[0].ids : NULL;
     switch (request->endpoint) {
+    case API_OLLAMA_CHAT:
+    case API_OLLAMA_GENERATE: return ollama_residence_json(request, job->asked->name);
     case API_TOKENIZE: return tokens(job->model, ids, request->with_pieces);
     case API_DETOKENIZE: return json_pack("{s:o}", "content", api_shape_text(job->model, ids->ids, ids->n));
     case API_CHAT: return json_pack("{s:s%}", "prompt", request->rendered, request->rendered_length);

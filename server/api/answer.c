@@ -13,6 +13,8 @@ const struct answer_format *answer_format_of(enum api_endpoint endpoint)
     case API_TEXT: return &format_text;
     case API_RESPONSES: return &format_responses;
     case API_MESSAGES: return &format_messages;
+    case API_OLLAMA_CHAT:
+    case API_OLLAMA_GENERATE: return &format_ollama;
     default: return &format_chat;
     }
 }
@@ -139,7 +141,7 @@ static void open_stream(struct job *job)
         return;
     job->streaming = true;
     struct http_field fields[API_FIELDS + 4] = {
-        {"Content-Type", "text/event-stream"},
+        {"Content-Type", job->format->lines ? "application/x-ndjson" : "text/event-stream"},
         {"Cache-Control", "no-cache"},
         {"X-Accel-Buffering", "no"},
         {api_id_name(job->http), job->id},
@@ -173,7 +175,12 @@ int answer_event(struct job *job, const char *name, const json_t *object)
         bytes_add(&job->buffer, name, strlen(name));
         bytes_add(&job->buffer, "\n", 1);
     }
-    bytes_add_event(&job->buffer, object);
+    if (job->format->lines) {
+        bytes_add_json(&job->buffer, object);
+        bytes_add(&job->buffer, "\n", 1);
+    } else {
+        bytes_add_event(&job->buffer, object);
+    }
     if (job->buffer.failed)
         return -1;
     write_bytes(job, job->buffer.data, job->buffer.length);
@@ -191,25 +198,31 @@ void answer_drained(void *data)
     }
 }
 
-void answer_keep_alive(struct job *job)
+/* Between events; a client that does not read gets no more to read. */
+static void write_aside(struct job *job, const char *text)
 {
     open_stream(job);
-    /* A client that does not read gets no more to read. */
-    const char *text = job->format->keep_alive && job->answered ? job->format->keep_alive : ":\n\n";
     if (!job->over && http_stream_pending(job->http) == 0)
         http_stream_write(job->http, text, strlen(text));
     job->last_write = uv_hrtime();
+}
+
+void answer_keep_alive(struct job *job)
+{
+    const struct answer_format *format = job->format;
+    write_aside(job, format->lines                            ? " "
+                     : format->keep_alive && job->answered ? format->keep_alive
+                                                           : ":\n\n");
 }
 
 void answer_queued(struct part *part, const struct engine_event *event)
 {
     struct job *job = part->job;
     char text[64];
-    int n = snprintf(text, sizeof text, ": queued, %d ahead, about %.0f s\n\n", event->ahead, event->queue_seconds);
-    open_stream(job);
-    if (!job->over && http_stream_pending(job->http) == 0)
-        http_stream_write(job->http, text, (size_t)n);
-    job->last_write = uv_hrtime();
+    if (job->format->lines) /* know no comments */
+        return;
+    snprintf(text, sizeof text, ": queued, %d ahead, about %.0f s\n\n", event->ahead, event->queue_seconds);
+    write_aside(job, text);
 }
 
 void answer_stream_error(struct job *job, const struct api_error *error)
@@ -376,6 +389,8 @@ static int end_choice(struct part *part, struct choice *choice, const struct eng
         return -1;
     job->finished++;
     job->completion_tokens += event->completion_tokens;
+    job->prefill_seconds += event->prefill_seconds;
+    job->decode_seconds += event->decode_seconds;
     if (part->prompt_tokens == 0) { /* counted once, whatever n */
         part->prompt_tokens = event->prompt_tokens;
         job->prompt_tokens += event->prompt_tokens;

@@ -136,3 +136,37 @@ int answer_add_text(struct choice *choice, const struct engine_event *event)
     count_reasoning(choice, event);
     return pieces_holds(choice->pieces) ? 0 : answer_flush(choice);
 }
+
+json_t *answer_joined(const struct choice *choice, enum block_kind kind)
+{
+    struct bytes all = {0};
+    bool any = false;
+    for (int i = 0; i < choice->n_blocks; i++) {
+        if (choice->blocks[i].kind != kind)
+            continue;
+        any = true;
+        bytes_add(&all, choice->blocks[i].text.data, choice->blocks[i].text.length);
+    }
+    json_t *string = all.failed ? NULL : any ? json_stringn(all.data ? all.data : "", all.length) : json_null();
+    bytes_dispose(&all);
+    return string;
+}
+
+json_t *answer_content(const struct choice *choice)
+{
+    json_t *content = answer_joined(choice, BLOCK_CONTENT);
+    if (!json_is_null(content) || choice->n_calls > 0)
+        return content;
+    return json_string("");
+}
+
+json_t *answer_arguments(const struct block *block)
+{
+    json_t *arguments = block->text.length > 0
+                            ? json_loadb(block->text.data, block->text.length, JSON_ALLOW_NUL, NULL)
+                            : NULL;
+    if (json_is_object(arguments))
+        return arguments;
+    json_decref(arguments);
+    return json_object();
+}

@@ -9,6 +9,7 @@
 #include "../../engine/log.h"
 #include "anthropic.h"
 #include "models.h"
+#include "ollama.h"
 #include "responses.h"
 #include "slots.h"
 
@@ -29,7 +30,13 @@ enum route_id {
     ROUTE_PROPS,
     ROUTE_TOKENIZE,
     ROUTE_DETOKENIZE,
-    ROUTE_TEMPLATE
+    ROUTE_TEMPLATE,
+    ROUTE_OLLAMA_CHAT,
+    ROUTE_OLLAMA_GENERATE,
+    ROUTE_OLLAMA_TAGS,
+    ROUTE_OLLAMA_SHOW,
+    ROUTE_OLLAMA_RUNNING,
+    ROUTE_OLLAMA_VERSION
 };
 
 static const struct route {
@@ -55,6 +62,12 @@ static const struct route {
     {"/tokenize", ROUTE_TOKENIZE, true, false, false},
     {"/detokenize", ROUTE_DETOKENIZE, true, false, false},
     {"/apply-template", ROUTE_TEMPLATE, true, false, false},
+    {"/api/chat", ROUTE_OLLAMA_CHAT, true, false, false},
+    {"/api/generate", ROUTE_OLLAMA_GENERATE, true, false, false},
+    {"/api/tags", ROUTE_OLLAMA_TAGS, false, false, false},
+    {"/api/show", ROUTE_OLLAMA_SHOW, true, false, false},
+    {"/api/ps", ROUTE_OLLAMA_RUNNING, false, false, false},
+    {"/api/version", ROUTE_OLLAMA_VERSION, false, false, true},
 };
 static const struct route root_route = {"/", ROUTE_ROOT, false, true, true};
 
@@ -71,7 +84,8 @@ static const char cors_headers[] =
 static const char root_text[] =
     "hearth " HEARTH_VERSION ": an OpenAI-compatible API.\n"
     "POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, GET /v1/models, "
-    "POST /tokenize, POST /detokenize, POST /apply-template, GET /health, GET /metrics, GET /slots, GET /props\n";
+    "POST /tokenize, POST /detokenize, POST /apply-template, GET /health, GET /metrics, GET /slots, GET /props; "
+    "Ollama's POST /api/chat, POST /api/generate, GET /api/tags, POST /api/show, GET /api/ps, GET /api/version\n";
 
 /* ---- answers ---- */
 
@@ -99,13 +113,18 @@ void api_reply(struct api *api, struct http_request *http, int status, const cha
     http_respond(http, status, fields, n, body, length);
 }
 
-/* Anthropic's clients expect ids and errors of their own. */
-static bool is_anthropic(const struct http_request *http)
+static bool is_under(const struct http_request *http, const char *prefix)
 {
     const char *path = http_path(http);
     if (path && strncmp(path, "/v1/", 4) == 0)
         path += 3;
-    return (path && strncmp(path, "/messages", 9) == 0) || http_header(http, "anthropic-version");
+    return path && strncmp(path, prefix, strlen(prefix)) == 0;
+}
+
+/* Anthropic's clients expect ids and errors of their own. */
+static bool is_anthropic(const struct http_request *http)
+{
+    return is_under(http, "/messages") || http_header(http, "anthropic-version");
 }
 
 const char *api_id_name(const struct http_request *http)
@@ -161,6 +180,8 @@ static int reply_error(struct api *api, struct http_request *http, const struct 
         make_id(id + 4);
         fields[n++] = (struct http_field){"Request-Id", id};
         object = anthropic_error_json(error, id);
+    } else if (is_under(http, "/api/")) {
+        object = ollama_error_json(error);
     } else {
         object = api_error_json(error);
     }
@@ -426,6 +447,14 @@ void api_handle(struct http_request *http, void *user)
     case ROUTE_TOKENIZE: job_start(api, http, API_TOKENIZE | API_PROMPT_ONLY); break;
     case ROUTE_DETOKENIZE: job_start(api, http, API_DETOKENIZE | API_PROMPT_ONLY); break;
     case ROUTE_TEMPLATE: job_start(api, http, API_CHAT | API_PROMPT_ONLY); break;
+    case ROUTE_OLLAMA_CHAT: job_start(api, http, API_OLLAMA_CHAT); break;
+    case ROUTE_OLLAMA_GENERATE: job_start(api, http, API_OLLAMA_GENERATE); break;
+    case ROUTE_OLLAMA_TAGS: ollama_tags(api, http); break;
+    case ROUTE_OLLAMA_SHOW: ollama_show(api, http); break;
+    case ROUTE_OLLAMA_RUNNING: reply_json(api, http, ollama_running_json(api)); break;
+    case ROUTE_OLLAMA_VERSION:
+        reply_json(api, http, json_pack("{s:s, s:s}", "version", OLLAMA_VERSION, "hearth", HEARTH_VERSION));
+        break;
     }
 }
 

@@ -28,6 +28,7 @@ struct answer_format {
     const char *call_prefix; /* of calls' ids: "call_"; NULL: the format has no calls */
     bool text_logprobs;      /* the older shape of logprobs; else chat's: {"content":[…],"refusal":null} */
     bool keeps_text;         /* streams: blocks keep their whole text until the job ends */
+    bool lines;              /* streams: JSON objects, one a line; else server-sent events */
 
     /* Once, before anything: job->id, job->seed are there. Makes job->head or job->state. */
     int (*begin)(struct job *);
@@ -55,22 +56,27 @@ struct answer_format {
 
     /* Whole answers: the body, when every choice has ended. */
     int (*whole)(struct job *, struct bytes *body);
-    /* The body of an error with a status of its own; a new reference. NULL: api_error_json. */
-    json_t *(*error)(const struct api_error *);
 };
 
-extern const struct answer_format format_chat, format_text, format_responses, format_messages;
+extern const struct answer_format format_chat, format_text, format_responses, format_messages, format_ollama;
 /* By the endpoint of job->request; never NULL. */
 const struct answer_format *answer_format_of(enum api_endpoint);
 
 /* ---- for formats ---- */
 
-/* Writes one event: "event: NAME\n" where name is not NULL, "data: …\n\n". Does nothing once the client is gone. */
+/* Writes one event: "event: NAME\n" where name is not NULL, "data: …\n\n", or a line. Does nothing once the client is
+ * gone. */
 int answer_event(struct job *, const char *name, const json_t *object) WARN_UNUSED;
 /* Writes bytes as they are: "data: [DONE]\n\n". */
 void answer_write(struct job *, const char *text);
 /* How many choices the answer has. */
 size_t answer_choices(const struct job *);
+/* All blocks of a kind as one string; null where there is none of it. A new reference; NULL without memory. */
+json_t *answer_joined(const struct choice *, enum block_kind);
+/* All content as one string; null where there is none, but calls. Likewise. */
+json_t *answer_content(const struct choice *);
+/* The arguments of a call, an object; those that max_tokens cut are an empty one. */
+json_t *answer_arguments(const struct block *);
 /* "stop", "length" or "tool_calls" of a choice that has ended, in OpenAI's words. */
 const char *answer_finish(const struct choice *);
 

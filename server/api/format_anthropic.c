@@ -41,17 +41,6 @@ static const char *stop_sequence(const struct choice *choice)
     return strcmp(stop_reason(choice), "stop_sequence") == 0 ? choice->job->request.stop[choice->stop] : NULL;
 }
 
-/* The arguments of a call; those that max_tokens cut are nothing. */
-static json_t *call_input(const struct block *block)
-{
-    json_t *input = block->text.length > 0 ? json_loadb(block->text.data, block->text.length, JSON_ALLOW_NUL, NULL)
-                                           : NULL;
-    if (json_is_object(input))
-        return input;
-    json_decref(input);
-    return json_object();
-}
-
 /* A block as it is once it has ended, or (`empty`) as it begins. */
 static json_t *content_block(const struct block *block, bool empty)
 {
@@ -59,7 +48,7 @@ static json_t *content_block(const struct block *block, bool empty)
     size_t length = empty ? 0 : block->text.length;
     if (block->kind == BLOCK_CALL)
         return json_pack("{s:s, s:s, s:s, s:o}", "type", "tool_use", "id", block->id, "name", block->name, "input",
-                         empty ? json_object() : call_input(block));
+                         empty ? json_object() : answer_arguments(block));
     if (block->kind == BLOCK_REASONING)
         return json_pack("{s:s, s:s%, s:s}", "type", "thinking", "thinking", text, length, "signature",
                          empty ? "" : signature);

@@ -105,28 +105,6 @@ static int stream_error(struct job *job, const struct api_error *error)
 
 /* ---- whole answers ---- */
 
-/* All blocks of a kind as one string; `none` (a new reference, taken) where there is no such block. */
-static json_t *joined(const struct choice *choice, enum block_kind kind, json_t *none)
-{
-    struct bytes all = {0};
-    bool any = false;
-    for (int i = 0; i < choice->n_blocks; i++) {
-        const struct block *block = &choice->blocks[i];
-        if (block->kind != kind)
-            continue;
-        any = true;
-        bytes_add(&all, block->text.data, block->text.length);
-    }
-    json_t *string = any ? json_stringn(all.data ? all.data : "", all.length) : json_incref(none);
-    json_decref(none);
-    if (all.failed) {
-        json_decref(string);
-        string = NULL;
-    }
-    bytes_dispose(&all);
-    return string;
-}
-
 static json_t *calls(const struct choice *choice)
 {
     json_t *list = json_array();
@@ -146,9 +124,9 @@ static json_t *calls(const struct choice *choice)
 
 static json_t *whole_message(const struct choice *choice)
 {
-    json_t *content = joined(choice, BLOCK_CONTENT, choice->n_calls > 0 ? json_null() : json_string(""));
+    json_t *content = answer_content(choice);
     json_t *message = json_pack("{s:s, s:o, s:n}", "role", "assistant", "content", content, "refusal");
-    json_t *reasoning = joined(choice, BLOCK_REASONING, json_null());
+    json_t *reasoning = answer_joined(choice, BLOCK_REASONING);
     int failed = !message || !reasoning;
     if (json_is_string(reasoning))
         failed |= json_object_set(message, "reasoning_content", reasoning);
@@ -169,7 +147,7 @@ static int whole(struct job *job, struct bytes *body)
         struct choice *choice = &job->choices[i];
         json_t *logprobs = choice->logprobs;
         choice->logprobs = NULL;
-        json_t *content = is_chat(job) ? whole_message(choice) : joined(choice, BLOCK_CONTENT, json_string(""));
+        json_t *content = is_chat(job) ? whole_message(choice) : answer_content(choice);
         failed |= json_array_append_new(choices, api_shape_choice(job->request.endpoint, false, (int)i, content,
                                                                   logprobs, answer_finish(choice)));
     }

@@ -265,6 +265,7 @@ static void model_there(struct job *job)
 {
     const struct api_request *request = &job->request;
     job->model = job->asked->model;
+    job->load_seconds = seconds_since(job->started);
     /* To compile a grammar may take a while, and to read the disk. */
     if (job->copy || request->grammar_spec || request->tools || request->continues) {
         if (begin_on_pool(job))
@@ -297,7 +298,13 @@ static void find_model(struct job *job)
     }
     job->deadline = admission_deadline(&job->admission, job->request.timeout, job->started);
     job->wait.ready = model_ready;
+    job->wait.idle_seconds = job->request.given[PARAM_keep_alive] ? &job->request.keep_alive : NULL;
     job->asked = shelf_find(job->api->shelf, job->request.model, &job->error);
+    if (job->asked && job->request.unload) {
+        shelf_dismiss(job->api->shelf, job->asked);
+        job_reply_prompt(job);
+        return;
+    }
     int there = job->asked ? shelf_take(job->api->shelf, job->asked, &job->wait, &job->error) : -1;
     if (there > 0)
         model_there(job);

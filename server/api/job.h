@@ -72,6 +72,8 @@ struct job {
     bool answered;             /* some text has come */
     int status;
     uint64_t started, last_write; /* uv_hrtime */
+    double load_seconds;       /* until the model was there */
+    double prefill_seconds, decode_seconds; /* of all parts and choices that are over */
 
     struct part *parts;        /* [request.n_prompts] */
     struct choice *choices;    /* [request.n_prompts * request.n] */

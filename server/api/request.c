@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "anthropic.h"
+#include "ollama.h"
 #include "responses.h"
 #include "structured.h"
 #include "tools.h"
@@ -16,7 +17,8 @@ enum kind {
     BOOLEAN, INTEGER, WIDE, NUMBER, STRING, OBJECT, MESSAGES, PROMPT, STREAM_OPTIONS, STOP, LOGIT_BIAS, TOOLS,
     CONTENT, TOKENS, TOOL_CHOICE, EFFORT, RESPONSE_FORMAT, STRUCTURED, DEPRECATED, UNSUPPORTED,
     INPUT, RESPONSES_TOOLS, RESPONSES_TOOL_CHOICE, RESPONSES_TEXT, RESPONSES_REASONING, INCLUDE, METADATA, TRUNCATION,
-    ANTHROPIC_MESSAGES, SYSTEM, ANTHROPIC_TOOLS, ANTHROPIC_TOOL_CHOICE, THINKING, ANTHROPIC_METADATA, OUTPUT_CONFIG
+    ANTHROPIC_MESSAGES, SYSTEM, ANTHROPIC_TOOLS, ANTHROPIC_TOOL_CHOICE, THINKING, ANTHROPIC_METADATA, OUTPUT_CONFIG,
+    OLLAMA_MESSAGES, THINK, KEEP_ALIVE, OLLAMA_FORMAT, WITHOUT_EFFECT
 };
 
 #define CHAT API_CHAT
@@ -25,6 +27,10 @@ enum kind {
 #define ANTHROPIC API_MESSAGES
 #define TOKENIZE API_TOKENIZE
 #define DETOKENIZE API_DETOKENIZE
+#define OLLAMA_CHAT API_OLLAMA_CHAT
+#define OLLAMA_GENERATE API_OLLAMA_GENERATE
+#define OLLAMA_SHOW API_OLLAMA_SHOW
+#define OLLAMA (API_OLLAMA_CHAT | API_OLLAMA_GENERATE)
 #define BOTH (API_CHAT | API_TEXT)
 #define CHATS (API_CHAT | API_RESPONSES | API_MESSAGES)
 #define ALL (API_TEXT | CHATS)
@@ -134,7 +140,8 @@ static int read_deprecated(const struct api_param *param, const json_t *value, s
 /* What is not there may still be asked for in words that ask for nothing. */
 static int read_unsupported(const struct api_param *param, const json_t *value, struct api_error *error)
 {
-    if (json_is_false(value) || (json_is_array(value) && json_array_size(value) == 0))
+    if (json_is_false(value) || (json_is_array(value) && json_array_size(value) == 0) ||
+        (json_is_string(value) && json_string_length(value) == 0))
         return 0;
     return api_error_set(error, 400, "unsupported_parameter", param->name, "'%s' is not supported.", param->name);
 }
@@ -160,8 +167,8 @@ static int read_format(struct api_request *request, json_t *format, const char *
     return failed;
 }
 
-/* Parameters of Responses and Messages that have a shape of their own; where chat has the same in another shape, they
- * are given that one first. */
+/* Parameters of other APIs that have a shape of their own; where chat has the same in another shape, they are given
+ * that one first. */
 static int read_translated(struct api_request *request, enum kind kind, json_t *value, struct api_error *error)
 {
     json_t *format = NULL;
@@ -202,6 +209,16 @@ static int read_translated(struct api_request *request, enum kind kind, json_t *
         if (anthropic_read_output(request, value, &format, error))
             return -1;
         return read_format(request, format, "output_config.format", error);
+    case OLLAMA_MESSAGES:
+        return ollama_read_messages(request, value, error);
+    case THINK:
+        return ollama_read_think(request, value, error);
+    case KEEP_ALIVE:
+        return ollama_read_keep_alive(request, value, error);
+    case OLLAMA_FORMAT:
+        if (ollama_read_format(request, value, &format, error))
+            return -1;
+        return read_format(request, format, "format", error);
     default:
         return -1;
     }
@@ -270,6 +287,8 @@ static int read_param(struct api_request *request, int row, json_t *value, int v
         return read_unsupported(param, value, error);
     case TRUNCATION:
         return read_truncation(value, error);
+    case WITHOUT_EFFECT:
+        return read_integer(param, value, &wide, error);
     default:
         return read_translated(request, places[row].kind, value, error);
     }
@@ -326,6 +345,8 @@ static int make_messages(struct api_request *request, struct api_error *error)
         return anthropic_messages(request, error);
     if (request->endpoint == API_RESPONSES && !request->continues)
         return responses_messages(request, NULL, error);
+    if (request->endpoint & API_OLLAMA)
+        return ollama_finish(request, error);
     return 0;
 }
 
@@ -333,12 +354,14 @@ static int make_messages(struct api_request *request, struct api_error *error)
 static int check_together(struct api_request *request, struct api_error *error)
 {
     bool chat = request->endpoint != API_TEXT;
+    bool bound = request->given[PARAM_max_tokens] || request->given[PARAM_max_output_tokens] ||
+                 (request->given[PARAM_num_predict] && request->max_tokens > 0);
     if (check_required(request, error))
         return -1;
 
     if (request->given[PARAM_max_completion_tokens])
         request->max_tokens = request->max_completion_tokens;
-    else if (!request->given[PARAM_max_tokens] && !request->given[PARAM_max_output_tokens])
+    else if (!bound)
         request->max_tokens = chat ? -1 : 16;
     if (chat && request->max_tokens == 0) {
         const char *name =
@@ -354,7 +377,7 @@ static int check_together(struct api_request *request, struct api_error *error)
     if (request->best_of > request->n)
         return api_error_set(error, 400, "unsupported_value", "best_of",
                              "'best_of' above 'n' is not supported.");
-    if (request->sampling.top_k < 0 && request->given[PARAM_top_k])
+    if (request->sampling.top_k < 0 && (request->given[PARAM_top_k] || request->given[PARAM_ollama_top_k]))
         request->sampling.top_k = 0;
 
     /* An empty suffix leaves nothing to join: an ordinary completion. */
@@ -371,6 +394,15 @@ static int check_together(struct api_request *request, struct api_error *error)
     return api_check_tools(request, error);
 }
 
+/* "options.top_k" is a member of Ollama's options. */
+static json_t *find_value(const struct api_request *request, const char *name)
+{
+    static const char prefix[] = "options.";
+    if (strncmp(name, prefix, sizeof prefix - 1) == 0)
+        return json_object_get(request->options, name + sizeof prefix - 1);
+    return json_object_get(request->body, name);
+}
+
 int api_request_parse(struct api_request *request, enum api_endpoint endpoint, const char *body,
                       size_t length, int vocab, struct api_error *error)
 {
@@ -380,6 +412,7 @@ int api_request_parse(struct api_request *request, enum api_endpoint endpoint, c
         .parallel_tool_calls = true,
         .thinking_budget = -1,
         .store = true,
+        .stream = endpoint & API_OLLAMA,
         .parse_special = true,
         .prompt_only = endpoint & API_PROMPT_ONLY,
         .n = 1,
@@ -392,7 +425,7 @@ int api_request_parse(struct api_request *request, enum api_endpoint endpoint, c
     for (int row = 0; row < PARAM_COUNT; row++) {
         if (!(api_params[row].endpoints & request->endpoint))
             continue;
-        json_t *value = json_object_get(request->body, api_params[row].name);
+        json_t *value = find_value(request, api_params[row].name);
         if (!value || json_is_null(value))
             continue;
         if (read_param(request, row, value, vocab, error))

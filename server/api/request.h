@@ -17,6 +17,10 @@ enum api_endpoint {
     API_MESSAGES = 8,  /* Anthropic's /v1/messages */
     API_TOKENIZE = 16,
     API_DETOKENIZE = 32,
+    API_OLLAMA_CHAT = 256,
+    API_OLLAMA_GENERATE = 512,
+    API_OLLAMA_SHOW = 1024,
+    API_OLLAMA = API_OLLAMA_CHAT | API_OLLAMA_GENERATE | API_OLLAMA_SHOW,
     API_PROMPT_ONLY = 1 << 16 /* with one of them: something about the prompt, and no answer of the model */
 };
 
@@ -61,10 +65,15 @@ struct api_request {
     const char *grammar_param; /* the parameter that said so, a literal */
     struct grammar *grammar; /* made by api_prepare; NULL: none. Released with the request */
     json_t *made;         /* what was made beside `body`, an array; freed with it */
-    json_t *input;        /* responses: items as they are kept; messages: as they came */
+    json_t *input;        /* responses: items as they are kept; messages, Ollama's chat: as they came */
     json_t *system;       /* messages: strings that go before them */
     json_t *metadata;
-    const char *instructions, *previous; /* responses: previous_response_id */
+    const char *instructions, *previous; /* responses: previous_response_id. Generate: the system message */
+    const char *text;     /* generate: the prompt */
+    json_t *options;      /* Ollama's, whose members are parameters */
+    double keep_alive;    /* Ollama's, where it is given: seconds; negative: for ever */
+    int repeat_last_n;
+    bool raw, unload;     /* unload: no more than that is asked */
     bool store;           /* responses: to be kept, where there is a store */
     bool continues;       /* responses: refers to what the store has */
     bool prompt_only;     /* API_PROMPT_ONLY was given */

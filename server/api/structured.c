@@ -36,6 +36,7 @@ int api_read_response_format(struct api_request *request, json_t *value, struct 
 {
     const char *given = request->endpoint == API_RESPONSES  ? "text.format"
                         : request->endpoint == API_MESSAGES ? "output_config.format"
+                        : request->endpoint & API_OLLAMA    ? "format"
                                                             : "response_format";
     if (!json_is_object(value))
         return wrong_type(error, "response_format", "an object");

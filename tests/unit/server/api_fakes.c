@@ -244,6 +244,23 @@ int engine_measure(struct engine *engine, const char *path, const struct model_o
     return err_set(err, ERR_UNSUPPORTED, "nothing is measured here");
 }
 
+int engine_describe(const char *path, json_t **out, struct err *err)
+{
+    (void)path, (void)err;
+    *out = json_pack("{s:s, s:s, s:s, s:i, s:s, s:b, s:b, s:b, s:{s:f}}", "architecture", "qwen2", "quantization", "F32",
+                     "license", "mit", "parameters", 1500000, "chat_template", "{{ messages }}", "tools", true, "thinks",
+                     false, "fim", true, "sampling", "temperature", 0.5);
+    return 0;
+}
+
+int engine_inspect(const char *path, json_t **out, struct err *err)
+{
+    (void)path, (void)err;
+    *out = json_pack("{s:{s:s, s:{s:i}, s:s}}", "metadata", "general.architecture", "qwen2", "tokenizer.ggml.tokens",
+                     "length", 320, "tokenizer.chat_template", "{{ messages }}");
+    return 0;
+}
+
 void engine_budget(const struct engine *engine, struct engine_budget *out)
 {
     (void)engine;
@@ -359,6 +376,13 @@ void fake_done(size_t submitted, int choice, enum finish finish, int completion_
     event.completion_tokens = completion_tokens;
     event.prompt_tokens = (int)fake.submitted[submitted].request.n_prompt;
     event.cached_tokens = 2;
+    api_event(&event);
+}
+
+void fake_queued(size_t submitted, int ahead)
+{
+    struct engine_event event = event_of(submitted, ENGINE_QUEUED, 0);
+    event.ahead = ahead;
     api_event(&event);
 }
 

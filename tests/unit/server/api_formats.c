@@ -1,4 +1,4 @@
-/* The events of Responses and Messages, block by block, with reasoning and calls in them, and what fails on the way. */
+/* The events of Responses, Messages and Ollama's chat, block by block, with reasoning and calls in them, and what fails on the way. */
 #include "api_fakes.h"
 
 #include <criterion/criterion.h>
@@ -265,6 +265,162 @@ Test(api_formats, counts)
     fake_free(&http);
     fake_ask(&http, "POST", "/v1/responses/input_tokens", "{\"input\":\"hi\"}");
     cr_expect_str_eq(http.sent, "{\"object\":\"response.input_tokens\",\"input_tokens\":5}");
+    cr_expect_eq(fake.n_submitted, 0);
+}
+
+/* ---- Ollama's ---- */
+
+static void ollama(const char *path, const char *members)
+{
+    char body[1024];
+    snprintf(body, sizeof body,
+             "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"prompt\":\"hi\",\"tools\":"
+             "[{\"type\":\"function\",\"function\":{" TOOL "}}]%s%s}", *members ? "," : "", members);
+    ask(path, body);
+}
+
+/* The n-th line, from 0; the caller's. */
+static json_t *line(int n)
+{
+    const char *at = http.sent;
+    for (; at && n > 0; n--)
+        at = strchr(at, '\n') ? strchr(at, '\n') + 1 : NULL;
+    json_t *object = at ? json_loads(at, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
+    cr_assert_not_null(object, "no line %d in %s", n, http.sent);
+    cr_expect_str_eq(json_string_value(json_object_get(object, "model")), "tiny:latest");
+    return object;
+}
+
+static int lines(void)
+{
+    int n = 0;
+    for (const char *at = http.sent; (at = strchr(at, '\n')); at++)
+        n++;
+    return n;
+}
+
+Test(api_formats, ollama_stream)
+{
+    ollama("/api/chat", "");
+    tell(12, FINISH_STOP);
+    cr_expect(strstr(http.fields, "Content-Type: application/x-ndjson\n"), "%s", http.fields);
+    static const char *const messages[] = {
+        "{\"content\":\"\",\"role\":\"assistant\",\"thinking\":\"Why\"}",
+        "{\"content\":\"\",\"role\":\"assistant\",\"thinking\":\" not\"}",
+        "{\"content\":\"Hel\",\"role\":\"assistant\"}",
+        "{\"content\":\"lo\",\"role\":\"assistant\"}",
+        ("{\"content\":\"\",\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"arguments\":{\"x\":1},\"index\":0,"
+         "\"name\":\"f\"}}]}"),
+        "{\"content\":\"\",\"role\":\"assistant\"}",
+    };
+    int n = sizeof messages / sizeof *messages;
+    cr_expect(lines() == n && http.ended, "%s", http.sent);
+    for (int i = 0; i < n; i++) {
+        json_t *object = line(i);
+        expect(object, "message", messages[i]);
+        expect(object, "done", i == n - 1 ? "true" : "false");
+        if (i == n - 1) {
+            expect(object, "done_reason", "\"stop\"");
+            expect(object, "prompt_eval_count", "5");
+            expect(object, "eval_count", "12");
+            cr_expect_gt(json_integer_value(json_object_get(object, "total_duration")), 0);
+        }
+        json_decref(object);
+    }
+}
+
+Test(api_formats, ollama_whole)
+{
+    ollama("/api/chat", "\"stream\":false");
+    tell(12, FINISH_LENGTH);
+    json_t *body = event(NULL);
+    expect(body, "message", "{\"content\":\"Hello\",\"role\":\"assistant\",\"thinking\":\"Why not\",\"tool_calls\":[{"
+                            "\"function\":{\"arguments\":{\"x\":1},\"index\":0,\"name\":\"f\"}}]}");
+    expect(body, "done_reason", "\"length\"");
+    expect(body, "eval_count", "12");
+    json_decref(body);
+}
+
+Test(api_formats, ollama_generate)
+{
+    ollama("/api/generate", "");
+    fake_text(0, 0, "<think>Why</think>He");
+    fake_text(0, 0, "llo");
+    fake_done(0, 0, FINISH_STOP, 3, true);
+    cr_expect_eq(lines(), 4, "%s", http.sent);
+    json_t *object = line(0);
+    expect(object, "response", "\"\"");
+    expect(object, "thinking", "\"Why\"");
+    json_decref(object);
+    object = line(2);
+    expect(object, "response", "\"llo\"");
+    expect(object, "message", "absent");
+    json_decref(object);
+    fake_free(&http);
+
+    ollama("/api/generate", "\"stream\":false,\"raw\":true");
+    fake_text(1, 0, "Hello");
+    fake_done(1, 0, FINISH_STOP, 3, true);
+    object = event(NULL);
+    expect(object, "response", "\"Hello\"");
+    expect(object, "done", "true");
+    json_decref(object);
+}
+
+Test(api_formats, ollama_s_calls_that_were_cut_have_no_arguments)
+{
+    ollama("/api/chat", "");
+    fake_text(0, 0, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": ");
+    fake_done(0, 0, FINISH_LENGTH, 3, true);
+    json_t *object = line(0);
+    expect(object, "message/tool_calls/0/function/arguments", "{}");
+    json_decref(object);
+}
+
+Test(api_formats, ollama_that_fails)
+{
+    ollama("/api/chat", "");
+    fake_text(0, 0, "a");
+    fake_failed(0, ERR_DEVICE, "no device");
+    cr_expect(strstr(http.sent, "\n{\"error\":\"no device\"}\n"), "%s", http.sent);
+    cr_expect(http.ended);
+    fake_free(&http);
+
+    fake.refuse = ERR_BUSY;
+    fake.accept = fake.n_submitted;
+    ollama("/api/chat", "");
+    cr_expect_eq(http.status, 429);
+    cr_expect_str_eq(http.sent, "{\"error\":\"refused\"}");
+    fake_free(&http);
+    fake_ask(&http, "GET", "/api/colour", NULL);
+    cr_expect_eq(http.status, 404);
+    cr_expect_str_eq(http.sent, "{\"error\":\"Unknown route: GET /api/colour\"}");
+}
+
+Test(api_formats, lines_know_no_comments)
+{
+    ollama("/api/chat", "");
+    fake_queued(0, 3);
+    cr_expect_eq(http.status, 0);
+    fake_free(&http);
+    messages("\"stream\":true");
+    fake_queued(1, 3);
+    cr_expect(strstr(http.sent, ": queued, 3 ahead"));
+}
+
+Test(api_formats, ollama_asks_only_for_the_model)
+{
+    fake_ask(&http, "POST", "/api/chat", "{\"model\":\"tiny\"}");
+    json_t *body = event(NULL);
+    expect(body, "done_reason", "\"load\"");
+    expect(body, "message", "{\"content\":\"\",\"role\":\"assistant\"}");
+    json_decref(body);
+    fake_free(&http);
+    fake_ask(&http, "POST", "/api/generate", "{\"model\":\"tiny\",\"keep_alive\":0}");
+    body = event(NULL);
+    expect(body, "done_reason", "\"unload\"");
+    expect(body, "response", "\"\"");
+    json_decref(body);
     cr_expect_eq(fake.n_submitted, 0);
 }
 

@@ -27,6 +27,9 @@ static const char *required(enum api_endpoint endpoint)
     case API_DETOKENIZE: return "\"tokens\":[1]";
     case API_RESPONSES: return "\"input\":\"x\"";
     case API_MESSAGES: return "\"max_tokens\":9, \"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
+    case API_OLLAMA_CHAT:
+    case API_OLLAMA_GENERATE:
+    case API_OLLAMA_SHOW: return "\"needs\":\"nothing\"";
     default: return "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
     }
 }
@@ -35,6 +38,16 @@ static const char *required(enum api_endpoint endpoint)
 static enum api_endpoint endpoint_of(const struct api_param *p)
 {
     return p->endpoints & -p->endpoints;
+}
+
+/* A parameter with a value; "a.b" is a member of a. */
+static void write_member(char *out, size_t size, const struct api_param *p, const char *value)
+{
+    const char *dot = strchr(p->name, '.');
+    if (dot)
+        snprintf(out, size, "\"%.*s\":{\"%s\":%s}", (int)(dot - p->name), p->name, dot + 1, value);
+    else
+        snprintf(out, size, "\"%s\":%s", p->name, value);
 }
 
 /* Members are put into an otherwise good request. */
@@ -83,7 +96,7 @@ Test(api_request, null_is_absent_for_every_parameter)
         if (strcmp(p->fallback, "required") == 0)
             continue;
         char members[64];
-        snprintf(members, sizeof members, "\"%s\":null", p->name);
+        write_member(members, sizeof members, p, "null");
         accept_with(endpoint_of(p), members);
         cr_expect(!request.given[row]);
         api_request_dispose(&request);
@@ -99,8 +112,8 @@ Test(api_request, wrong_types_name_the_parameter)
         char members[64];
         bool takes_array = strstr(p->kind, "TOOLS") || strcmp(p->kind, "DEPRECATED") == 0 ||
                            strcmp(p->kind, "STOP") == 0 || strcmp(p->kind, "INCLUDE") == 0 ||
-                           strcmp(p->kind, "SYSTEM") == 0;
-        snprintf(members, sizeof members, "\"%s\":%s", p->name, takes_array ? "7" : "[7]");
+                           strcmp(p->kind, "SYSTEM") == 0 || strcmp(p->kind, "OLLAMA_MESSAGES") == 0;
+        write_member(members, sizeof members, p, takes_array ? "7" : "[7]");
         refuse_with(endpoint_of(p), members, p->name);
     }
 }
@@ -112,10 +125,10 @@ Test(api_request, ranges_come_from_the_table)
         if (p->minimum == p->maximum || strcmp(p->kind, "WIDE") == 0)
             continue;
         enum api_endpoint endpoint = endpoint_of(p);
-        char members[96];
+        char members[96], value[32];
         for (int above = 0; above < 2; above++) {
-            snprintf(members, sizeof members, "\"%s\":%.15g", p->name,
-                     above ? p->maximum + 1 : p->minimum - 1);
+            snprintf(value, sizeof value, "%.15g", above ? p->maximum + 1 : p->minimum - 1);
+            write_member(members, sizeof members, p, value);
             refuse_with(endpoint, members, p->name);
         }
     }

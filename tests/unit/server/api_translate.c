@@ -1,4 +1,4 @@
-/* Responses and Messages as the messages, tools and choices of a chat. */
+/* Responses, Messages and Ollama's requests as the messages, tools and choices of a chat. */
 #include "../../../server/api/request.h"
 
 #include <criterion/criterion.h>
@@ -190,4 +190,176 @@ Test(api_translate, nested_members_are_named)
     refuse(API_MESSAGES, "{\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\"}]}]}",
            "messages[0].content[0].tool_use_id");
     refuse(API_MESSAGES, "{\"max_tokens\":1,\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "messages");
+}
+
+/* ---- Ollama's ---- */
+
+static void ollama_chat(const char *members, const char *wanted)
+{
+    char body[4096];
+    snprintf(body, sizeof body, "{\"model\":\"m:latest\",%s}", members);
+    cr_assert_eq(parse(API_OLLAMA_CHAT, body), 0, "%s: %s", members, error.err.text);
+    expect_json(request.messages, wanted);
+    cr_expect(request.stream && !request.prompt_only);
+    cr_expect_str_eq(request.model, "m");
+}
+
+Test(api_translate, calls_are_known_by_their_order)
+{
+    ollama_chat("\"messages\":[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"x\",\"images\":[]},"
+                "{\"role\":\"assistant\",\"thinking\":\"R\",\"content\":\"\",\"tool_calls\":["
+                "{\"function\":{\"name\":\"f\",\"arguments\":{\"x\":1}}},{\"function\":{\"name\":\"g\",\"arguments\":{}}},"
+                "{\"function\":{\"name\":\"f\"}}]},"
+                "{\"role\":\"tool\",\"tool_name\":\"g\",\"content\":\"G\"},{\"role\":\"tool\",\"content\":\"F\"},"
+                "{\"role\":\"tool\",\"tool_name\":\"f\",\"content\":\"F2\"},{\"role\":\"user\",\"content\":\"So?\"}]",
+                "[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"x\"},"
+                "{\"role\":\"assistant\",\"reasoning_content\":\"R\",\"content\":null,\"tool_calls\":["
+                "{\"id\":\"call_0\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":{\"x\":1}}},"
+                "{\"id\":\"call_1\",\"type\":\"function\",\"function\":{\"name\":\"g\",\"arguments\":{}}},"
+                "{\"id\":\"call_2\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":{}}}]},"
+                "{\"role\":\"tool\",\"tool_call_id\":\"call_1\",\"content\":\"G\"},"
+                "{\"role\":\"tool\",\"tool_call_id\":\"call_0\",\"content\":\"F\"},"
+                "{\"role\":\"tool\",\"tool_call_id\":\"call_2\",\"content\":\"F2\"},"
+                "{\"role\":\"user\",\"content\":\"So?\"}]");
+    api_request_dispose(&request);
+    ollama_chat("\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"tool_calls\":["
+                "{\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":{}}},"
+                "{\"id\":\"b\",\"function\":{\"name\":\"f\",\"arguments\":{}}}]},"
+                "{\"role\":\"tool\",\"tool_call_id\":\"b\",\"content\":\"B\"},"
+                "{\"role\":\"tool\",\"tool_call_id\":\"a\",\"content\":\"A\"}]",
+                "[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":null,\"tool_calls\":["
+                "{\"id\":\"a\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":{}}},"
+                "{\"id\":\"b\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":{}}}]},"
+                "{\"role\":\"tool\",\"tool_call_id\":\"b\",\"content\":\"B\"},"
+                "{\"role\":\"tool\",\"tool_call_id\":\"a\",\"content\":\"A\"}]");
+    api_request_dispose(&request);
+}
+
+Test(api_translate, ids_count_only_where_calls_have_some)
+{
+    ollama_chat("\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\"}}]},"
+                "{\"role\":\"tool\",\"tool_call_id\":\"mine\",\"content\":\"F\"}]",
+                "[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":["
+                "{\"id\":\"call_0\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":{}}}]},"
+                "{\"role\":\"tool\",\"tool_call_id\":\"call_0\",\"content\":\"F\"}]");
+    api_request_dispose(&request);
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"id\":\"a\",\"function\":"
+                            "{\"name\":\"f\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"b\",\"content\":\"F\"}]}",
+           "messages[1]");
+}
+
+Test(api_translate, an_answer_that_was_begun_goes_on)
+{
+    ollama_chat("\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"Once\"}]",
+                "[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"Once\"}]");
+    cr_expect(request.continue_final_message);
+    api_request_dispose(&request);
+}
+
+Test(api_translate, options_are_parameters)
+{
+    ollama_chat("\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stream\":null,\"think\":false,\"options\":"
+                "{\"num_predict\":7,\"temperature\":0.5,\"top_k\":-1,\"top_p\":0.9,\"min_p\":0.1,\"seed\":3,"
+                "\"stop\":[\"a\",\"b\"],\"repeat_penalty\":1.1,\"presence_penalty\":0.5,\"frequency_penalty\":0.25,"
+                "\"num_ctx\":1000000,\"num_gpu\":99,\"colour\":[]}",
+                "[{\"role\":\"user\",\"content\":\"x\"}]");
+    cr_expect_eq(request.max_tokens, 7);
+    cr_expect_eq(request.sampling.top_k, 0);
+    cr_expect_float_eq(request.sampling.temperature, 0.5, 1e-9);
+    cr_expect_float_eq(request.sampling.top_p, 0.9, 1e-9);
+    cr_expect_float_eq(request.sampling.min_p, 0.1, 1e-9);
+    cr_expect_float_eq(request.sampling.repetition_penalty, 1.1, 1e-9);
+    cr_expect_float_eq(request.presence_penalty, 0.5, 1e-9);
+    cr_expect_float_eq(request.frequency_penalty, 0.25, 1e-9);
+    cr_expect(request.given[PARAM_seed] && request.seed == 3 && request.n_stop == 2);
+    expect_json(request.template_kwargs, "{\"enable_thinking\":false}");
+    api_request_dispose(&request);
+    ollama_chat("\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"options\":{\"num_predict\":-2,\"seed\":-1,"
+                "\"repeat_last_n\":0,\"repeat_penalty\":2,\"presence_penalty\":1}", "[{\"role\":\"user\",\"content\":\"x\"}]");
+    cr_expect_eq(request.max_tokens, -1);
+    cr_expect(!request.given[PARAM_seed]);
+    cr_expect(request.sampling.repetition_penalty == 1 && request.presence_penalty == 0);
+    api_request_dispose(&request);
+}
+
+Test(api_translate, formats_of_ollama)
+{
+    ollama_chat("\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"format\":\"\"", "[{\"role\":\"user\",\"content\":\"x\"}]");
+    cr_expect_null(request.grammar_spec);
+    api_request_dispose(&request);
+    ollama_chat("\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"format\":\"json\"", "[{\"role\":\"user\",\"content\":\"x\"}]");
+    expect_json(request.grammar_spec, "{\"type\":\"json_object\"}");
+    api_request_dispose(&request);
+    ollama_chat("\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"format\":{\"type\":\"integer\"}",
+                "[{\"role\":\"user\",\"content\":\"x\"}]");
+    expect_json(request.grammar_spec, "{\"type\":\"json_schema\",\"schema\":{\"type\":\"integer\"},\"strict\":true}");
+    cr_expect_str_eq(request.grammar_param, "format");
+    api_request_dispose(&request);
+}
+
+Test(api_translate, prompts_of_ollama)
+{
+    cr_assert_eq(parse(API_OLLAMA_GENERATE, "{\"prompt\":\"x\",\"system\":\"S\",\"template\":\"\",\"context\":[],"
+                                            "\"images\":null}"), 0, "%s", error.err.text);
+    expect_json(request.messages, "[{\"role\":\"system\",\"content\":\"S\"},{\"role\":\"user\",\"content\":\"x\"}]");
+    cr_expect(!request.prompts && request.max_tokens == -1);
+    api_request_dispose(&request);
+    cr_assert_eq(parse(API_OLLAMA_GENERATE, "{\"prompt\":\"x\",\"raw\":true,\"stream\":false}"), 0, "%s", error.err.text);
+    cr_expect(!request.messages && request.n_prompts == 1 && !request.stream);
+    cr_expect_str_eq(request.prompts[0].text, "x");
+    api_request_dispose(&request);
+    cr_assert_eq(parse(API_OLLAMA_GENERATE, "{\"suffix\":\"y\"}"), 0, "%s", error.err.text);
+    cr_expect_str_eq(request.prompts[0].text, "");
+    cr_expect_str_eq(request.suffix, "y");
+    api_request_dispose(&request);
+}
+
+Test(api_translate, how_long_a_model_stays)
+{
+    static const struct {
+        const char *text;
+        double seconds;
+    } durations[] = {{"0", 0}, {"\"0\"", 0}, {"5", 5}, {"\"5m\"", 300}, {"\"1h30m\"", 5400}, {"-1", -1}, {"\"-1m\"", -60},
+                     {"\"1.5s\"", 1.5}, {"\"250ms\"", 0.25}, {"\"90\"", 90}};
+    char body[128];
+    for (size_t i = 0; i < sizeof durations / sizeof *durations; i++) {
+        snprintf(body, sizeof body, "{\"keep_alive\":%s}", durations[i].text);
+        cr_assert_eq(parse(API_OLLAMA_GENERATE, body), 0, "%s: %s", body, error.err.text);
+        cr_expect_float_eq(request.keep_alive, durations[i].seconds, 1e-9, "%s: %g", body, request.keep_alive);
+        cr_expect(request.prompt_only && !request.stream && request.unload == (durations[i].seconds == 0), "%s", body);
+        api_request_dispose(&request);
+    }
+    static const char *const wrong[] = {"\"\"", "\"m\"", "\"5x\"", "\"inf\"", "\"0x5\"", "\"1..2s\"", "\"5m-\"", "true"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(body, sizeof body, "{\"keep_alive\":%s}", wrong[i]);
+        refuse(API_OLLAMA_CHAT, body, "keep_alive");
+    }
+}
+
+Test(api_translate, what_ollama_s_requests_get_wrong)
+{
+#define USER "{\"role\":\"user\",\"content\":\"x\"}"
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[5]}", "messages[0]");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[{\"role\":\"robot\"}]}", "messages[0].role");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "messages[0].content");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[{\"role\":\"user\",\"images\":[\"aGk=\"]}]}", "messages[0].images");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"thinking\":5}]}", "messages[0].thinking");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":{}}]}", "messages[0].tool_calls");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[5]}]}",
+           "messages[0].tool_calls[0].function.name");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\","
+                            "\"arguments\":\"{}\"}}]}]}", "messages[0].tool_calls[0].function.arguments");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[" USER ",{\"role\":\"tool\",\"content\":\"x\"}]}", "messages[1]");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[" USER ",{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\"}}]},"
+                            "{\"role\":\"tool\",\"tool_name\":\"g\",\"content\":\"x\"}]}", "messages[2]");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[" USER ",{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\"}}]},"
+                            USER "]}", "messages[2]");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[" USER "],\"options\":[]}", "options");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[" USER "],\"format\":\"xml\"}", "format");
+    refuse(API_OLLAMA_CHAT, "{\"messages\":[" USER "],\"think\":\"hard\"}", "think");
+    refuse(API_OLLAMA_GENERATE, "{\"prompt\":\"x\",\"raw\":true,\"system\":\"S\"}", "system");
+    refuse(API_OLLAMA_GENERATE, "{\"prompt\":\"x\",\"template\":\"{{ .Prompt }}\"}", "template");
+    refuse(API_OLLAMA_GENERATE, "{\"prompt\":\"x\",\"context\":[1,2]}", "context");
+    refuse(API_OLLAMA_SHOW, "{\"name\":\"x\",\"verbose\":true}", "verbose");
+#undef USER
 }
