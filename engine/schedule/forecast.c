@@ -11,7 +11,7 @@
 
 /* What is to be done, and how many choices it is for. */
 struct work {
-    double rows, tokens;
+    double prompts, tokens; /* seconds; of answers */
     int choices, requests;
 };
 
@@ -39,6 +39,13 @@ double forecast_cost(const struct runner *r, const struct request *q)
     return q->n_prompt + q->choices * output_of(r, q, q->n_prompt);
 }
 
+/* Seconds for tokens first … end of a text. */
+static double prefill_seconds(const struct runner *r, double first, double end)
+{
+    const double *price = r->pace.price;
+    return (end - first) * (price[PACE_ROW] + (first + end) / 2 * price[PACE_TOKEN]);
+}
+
 static void add(const struct runner *r, const struct request *q, struct work *w)
 {
     w->requests++;
@@ -50,7 +57,7 @@ static void add(const struct runner *r, const struct request *q, struct work *w)
             w->tokens += output_of(r, q, q->n_prompt);
             continue;
         }
-        w->rows += s->task.n_tokens - s->task.n_computed;
+        w->prompts += prefill_seconds(r, s->task.n_computed, s->task.n_tokens);
         w->tokens += output_of(r, q, s->n_known);
     }
 }
@@ -58,7 +65,7 @@ static void add(const struct runner *r, const struct request *q, struct work *w)
 static double seconds(const struct runner *r, const struct work *w)
 {
     int width = w->choices < r->parallel ? w->choices : r->parallel;
-    return width > 0 ? w->rows * r->pace.row + w->tokens / width * r->token : 0;
+    return width > 0 ? w->prompts + w->tokens / width * r->token : 0;
 }
 
 /* Until one more can begin behind this work: so many choices must have come to their end before. */
@@ -97,11 +104,11 @@ bool forecast_misses(const struct runner *r, const struct request *q, double now
 {
     struct work w = begun(r);
     const struct task *t = &q->sequence[0].task;
-    int idle, found = 0, n = 0;
+    int idle, found = 0;
     for (const struct request *o = NULL; (o = next_queued(r, o)) && o != q;) add(r, o, &w);
     if (t->finds) found = kv_table_find(&t->kv, r->kv, t->tokens, q->n_prompt - 1, &idle);
-    n = q->n_prompt - found * BLOCK_TOKENS;
-    return now + (wait_seconds(r, &w) + n * r->pace.row) / HASTE > q->deadline;
+    double prompt = prefill_seconds(r, found * BLOCK_TOKENS, q->n_prompt);
+    return now + (wait_seconds(r, &w) + prompt) / HASTE > q->deadline;
 }
 
 static void report(const struct runner *r, struct request *q, const struct work *ahead, struct event_list *out)

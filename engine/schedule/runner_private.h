@@ -38,6 +38,7 @@ struct step_record {
     int n_parts;
     int n_rows;
     int streams;       /* once it is over: of a step without prefill; else 0 */
+    double aim;        /* seconds that it was to take, for its streams' sake; 0: as long as it likes */
     double began, seconds;
 };
 

@@ -3,8 +3,11 @@
  * in the same step. */
 #include "scheduler.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define NO_BOUND 1e30 /* room for everything */
 
 struct scheduler {
     struct scheduler_options options;
@@ -17,6 +20,7 @@ struct scheduler {
     int n_running;
     int promised;          /* blocks, sum over the tasks of the plan being made */
     int rows_left, score_left;
+    struct plan_budget budget; /* of the plan being made: `room` is what is left */
     bool shared;           /* others wait for the steps' ends */
     uint64_t preemptions;
 };
@@ -138,11 +142,14 @@ int scheduler_running(const struct scheduler *s)
     return s->n_running;
 }
 
-int scheduler_streams(const struct scheduler *s)
+int scheduler_streams(const struct scheduler *s, double *tokens)
 {
     int n = 0;
+    *tokens = 0;
     for (const struct task *t = s->oldest; t; t = t->next) {
-        n += t->state == TASK_RUNNING && !t->scored && t->n_tokens - t->n_computed == 1;
+        if (t->state != TASK_RUNNING || t->scored || t->n_tokens - t->n_computed != 1) continue;
+        *tokens += t->n_computed;
+        n++;
     }
     return n;
 }
@@ -308,6 +315,20 @@ static void admit(struct scheduler *s)
     }
 }
 
+/* What the row behind `first` computed ones takes. */
+static double row_price(const struct scheduler *s, const struct task *t, double first)
+{
+    return s->budget.row + (t->scored ? s->budget.output : 0) + first * s->budget.token;
+}
+
+/* As many rows as `room` is enough for, each with one token more before it: n first + n²/2 token = room. */
+static int affordable(const struct scheduler *s, const struct task *t, double room)
+{
+    double first = row_price(s, t, t->n_computed);
+    double rows = 2 * room / (first + sqrt(first * first + 2 * s->budget.token * fmax(room, 0)));
+    return rows < 0 ? 0 : rows < s->rows_left ? (int)rows : s->rows_left;
+}
+
 /* A prefill chunk of at most `limit` rows, shortened to the blocks that are there. */
 static void plan_chunk(struct scheduler *s, struct task *t, int limit)
 {
@@ -319,6 +340,7 @@ static void plan_chunk(struct scheduler *s, struct task *t, int limit)
     }
     if (rows <= 0) return;
     promise(s, t, rows);
+    s->budget.room -= rows * row_price(s, t, t->n_computed + rows / 2.0);
     if (t->scored) s->score_left -= rows;
 }
 
@@ -341,11 +363,15 @@ static void plan_prefill(struct scheduler *s)
     struct task *oldest = s->oldest;
     while (!wants_chunk(oldest)) oldest = oldest->next;
     int share = (s->rows_left + 3) / 4, score_share = oldest->scored ? (s->score_left + 3) / 4 : 0;
+    double set_aside = fmax(s->budget.room / 4, row_price(s, oldest, oldest->n_computed));
     for (int i = 0; i < n; i++) {
         struct task *t = s->prefill[i];
-        if (t == oldest) share = score_share = 0; /* its turn comes here, with all that is left */
+        if (t == oldest) set_aside = share = score_share = 0; /* its turn comes here, with all that is left */
         int idle, found = find(s, t, &idle), limit = s->rows_left - share;
         if (idle <= available(s)) adopt(s, t, found);
+        int most = affordable(s, t, s->budget.room - set_aside);
+        if (t == oldest && most == 0) most = 1;
+        if (limit > most) limit = most;
         if (t->scored && limit > s->score_left - score_share) limit = s->score_left - score_share;
         if (!is_underway(s, t)) plan_chunk(s, t, limit);
     }
@@ -357,7 +383,8 @@ static void plan_rescue(struct scheduler *s)
     for (struct task *t = s->oldest; t; t = t->next) {
         if (t->state != TASK_RUNNING) continue;
         if (remaining(t) > 0 && claim(s, t, kv_table_need(&t->kv, s->kv, t->n_computed, 1))) {
-            plan_chunk(s, t, s->rows_left);
+            int most = affordable(s, t, s->budget.room);
+            plan_chunk(s, t, most > 0 ? most : 1);
         }
         return;
     }
@@ -371,6 +398,8 @@ static void plan_drafts(struct scheduler *s)
     int bound = s->rows_left < s->score_left ? s->rows_left : s->score_left;
     for (struct task *t = s->oldest; t && bound > 0; t = t->next) {
         if (t->rows != 1 || t->drafts <= 0 || remaining(t) != 1 || t->scored) continue;
+        double price = row_price(s, t, t->n_tokens) + s->budget.output;
+        if (bound * price > s->budget.room) bound = (int)fmax(s->budget.room / price, 0);
         int rows = 1 + (t->drafts < bound ? t->drafts : bound), spare = available(s) - s->n_running;
         int size = kv_blocks_tokens(s->kv), need;
         while ((need = kv_table_need(&t->kv, s->kv, t->n_computed, rows) - t->promised) > 0 && need > spare) {
@@ -379,6 +408,7 @@ static void plan_drafts(struct scheduler *s)
         s->promised += need;
         t->promised += need;
         bound -= rows - 1;
+        s->budget.room -= (rows - 1) * price;
         t->rows = rows;
     }
 }
@@ -388,7 +418,7 @@ void scheduler_share(struct scheduler *s, bool shared)
     s->shared = shared;
 }
 
-const struct plan *scheduler_plan(struct scheduler *s, int prefill)
+const struct plan *scheduler_plan(struct scheduler *s, const struct plan_budget *budget)
 {
     s->promised = 0;
     s->rows_left = s->options.step_rows;
@@ -396,7 +426,8 @@ const struct plan *scheduler_plan(struct scheduler *s, int prefill)
     for (struct task *t = s->oldest; t; t = t->next) t->rows = t->promised = 0;
 
     plan_decode(s);
-    if ((s->shared || s->rows_left < s->options.step_rows) && s->rows_left > prefill) s->rows_left = prefill;
+    s->budget = *budget;
+    if (!s->shared && s->rows_left == s->options.step_rows) s->budget.room = NO_BOUND;
     admit(s);
     plan_prefill(s);
     bool any = false;

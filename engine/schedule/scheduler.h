@@ -82,18 +82,26 @@ void scheduler_remove(struct scheduler *, struct task *);
 void scheduler_pause(struct scheduler *, struct task *);
 void scheduler_resume(struct scheduler *, struct task *);
 
-/* Plans a step of at most `prefill` rows besides those of one token each (all that fit, where nobody else
- * runs) and takes its blocks; an empty plan where nothing can run. The plan is valid until the next call.
+/* What a step may take besides its rows of one token each, and what is paid for it, in any unit. */
+struct plan_budget {
+    double room;
+    double row, output; /* of rows; of those whose logits are wanted, besides */
+    double token;       /* of each token before a row */
+};
+
+/* Plans a step within the budget (with all that fits, where nobody else runs) and takes its blocks; an empty plan
+ * where nothing can run. The oldest prompt has a row in it at least. The plan is valid until the next call.
  * Afterwards the caller adds task->rows to n_computed of each task in it; rows beyond n_tokens are of drafts, and
  * count as far as these turn out right. */
-const struct plan *scheduler_plan(struct scheduler *, int prefill);
-/* Whether others wait for the steps' ends: `prefill` then holds also where nobody runs here. */
+const struct plan *scheduler_plan(struct scheduler *, const struct plan_budget *);
+/* Whether others wait for the steps' ends: the budget then holds also where nobody runs here. */
 void scheduler_share(struct scheduler *, bool);
 
 /* Those that wait for their turn, in its order: the one behind `t`, the first for NULL. */
 const struct task *scheduler_queued(const struct scheduler *, const struct task *t);
 int scheduler_running(const struct scheduler *);
-int scheduler_streams(const struct scheduler *); /* of those, with one token to go */
+/* Of those, with one token to go; *tokens: that are before these. */
+int scheduler_streams(const struct scheduler *, double *tokens);
 uint64_t scheduler_preemptions(const struct scheduler *); /* since creation */
 
 #endif

@@ -8,7 +8,9 @@
 
 #include "runner_private.h"
 
-#define FEW_ROWS 8 /* of a first prompt beside others' streams, while nobody knows what a row takes */
+/* Rows of prompts beside streams while nobody knows what a row takes: */
+#define FIRST_ROWS 64 /* beside streams of this model */
+#define FEW_ROWS 8    /* beside those of others */
 
 /* ---- the batch ---- */
 
@@ -153,32 +155,44 @@ static void count_as_done(const struct step_part *p)
     s->task.n_tokens = next + 1;
 }
 
-/* Rows of prefill that the next step may have. */
-static int prefill_rows(const struct runner *r, double bound)
+static struct pace_work streams_work(const struct runner *r)
 {
-    struct pace pace = r->pace;
-    if (bound > 0 && (pace.limit == 0 || bound < pace.limit)) pace.limit = bound;
-    int most = bound > 0 && pace.row == 0 ? FEW_ROWS : r->max_rows; /* first a small one, to learn from */
-    int streams = scheduler_streams(r->scheduler);
-    int own = pace_rows(&r->pace, streams, most), shared = pace_rows(&pace, streams, most);
-    return own < shared ? own : shared;
+    double tokens;
+    int n = scheduler_streams(r->scheduler, &tokens);
+    return (struct pace_work){.rows = n, .outputs = n, .tokens = tokens};
+}
+
+/* What prefill and drafts may add to the next step, in seconds; *aim: of the whole. */
+static struct plan_budget budget_of(const struct runner *r, double bound, double *aim)
+{
+    const struct pace *p = &r->pace;
+    struct pace_work streams = streams_work(r);
+    double limit = pace_limit(p);
+    *aim = 0;
+    if (p->price[PACE_ROW] == 0) return (struct plan_budget){.room = bound > 0 ? FEW_ROWS : FIRST_ROWS, .row = 1};
+    if (bound > 0 && bound < limit) limit = bound;
+    *aim = pace_aim(p, &streams, limit);
+    return (struct plan_budget){.room = *aim - pace_step(p, &streams), .row = p->price[PACE_ROW],
+                                .output = p->price[PACE_OUTPUT], .token = p->price[PACE_TOKEN]};
 }
 
 static bool begin_step(struct runner *r, double bound, struct event_list *out, struct runner_counts *counts)
 {
     struct err err = {0};
     struct batch batch;
+    double now = clock_seconds(), aim;
     draft(r);
     scheduler_share(r->scheduler, bound > 0);
-    const struct plan *plan = scheduler_plan(r->scheduler, prefill_rows(r, bound));
+    struct plan_budget budget = budget_of(r, bound, &aim);
+    const struct plan *plan = scheduler_plan(r->scheduler, &budget);
     r->streams = 0;
     if (plan->n_rows == 0) return false;
     struct step_record *record = &r->record[(r->first_record + r->n_records) % FORWARD_IN_FLIGHT];
     fill(r, plan, &batch, record);
-    double now = clock_seconds();
     record->n_rows = plan->n_rows;
     if (counts->rows) atomic_store_explicit(counts->rows, plan->n_rows, memory_order_relaxed);
     record->began = now;
+    record->aim = aim;
     for (int i = 0; i < record->n_parts; i++) {
         struct request *q = record->part[i].sequence->request;
         if (q->admitted > 0) continue;
@@ -235,19 +249,24 @@ static void end_part(struct runner *r, const struct step_part *p, const struct e
     if (p->completes || p->scored) runner_balance(q);
 }
 
-/* How long the step had the device, which its predecessor may have kept busy at first. */
+/* How long the step took, from its plan to what became of its tokens, as far as its predecessor was over: between
+ * two tokens of a stream lies all of it. */
 static void learn(struct runner *r, struct step_record *record)
 {
     double now = clock_seconds();
     double seconds = now - fmax(record->began, r->last_end);
     int streams = 0, drafts = 0;
+    struct pace_work work = {.rows = record->n_rows};
     for (int i = 0; i < record->n_parts; i++) {
-        streams += record->part[i].rows - record->part[i].drafts == 1;
-        drafts += record->part[i].drafts;
+        const struct step_part *p = &record->part[i];
+        streams += p->completes && p->rows - p->drafts == 1;
+        drafts += p->drafts;
+        work.outputs += p->scored ? p->rows : p->completes ? 1 + p->drafts : 0;
+        work.tokens += p->rows * (p->first + p->rows / 2.0);
     }
     int others = record->n_rows - streams; /* prefill and drafts */
     if (others == drafts) speculation_cost_learn(&r->cost, streams, drafts, seconds);
-    if (others > drafts || drafts == 0) pace_learn(&r->pace, streams, others, seconds);
+    pace_learn(&r->pace, &work, streams > 0 && others > drafts ? record->aim : 0, seconds);
     record->streams = others == drafts ? streams : 0;
     record->seconds = seconds;
     r->last_end = now;
@@ -261,7 +280,6 @@ static void end_step(struct runner *r, struct event_list *out, struct runner_cou
     r->first_record = (r->first_record + 1) % FORWARD_IN_FLIGHT;
     r->n_records--;
     int rc = forward_end(r->forward, &result, &err);
-    if (!rc) learn(r, record);
     uint64_t tokens = counts->completion_tokens;
     const float *logits = result.logits;
     for (int i = 0; i < record->n_parts; i++) {
@@ -269,7 +287,9 @@ static void end_step(struct runner *r, struct event_list *out, struct runner_cou
         end_part(r, p, rc ? &err : NULL, logits, p->chosen && !rc ? result.ids[p->place] : -1, out, counts);
         logits += (size_t)p->outputs * (size_t)r->facts.hyper->vocab;
     }
-    if (!rc && record->streams > 0) {
+    if (rc) return;
+    learn(r, record);
+    if (record->streams > 0) {
         forecast_learn_step(r, record->streams, record->seconds, (int)(counts->completion_tokens - tokens));
     }
 }
@@ -286,8 +306,9 @@ bool runner_is_busy(const struct runner *r)
 
 void runner_patience(const struct runner *r, double *limit, double *step)
 {
-    *limit = r->pace.limit > 0 ? r->pace.limit : PACE_FACTOR * r->pace.single;
-    *step = r->pace.decode;
+    struct pace_work streams = streams_work(r);
+    *limit = pace_limit(&r->pace);
+    *step = pace_step(&r->pace, &streams);
     if (r->streams == 0 || !runner_is_busy(r)) *limit = *step = 0;
 }
 

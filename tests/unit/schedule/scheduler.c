@@ -39,10 +39,15 @@ static void destroy(void)
     kv_blocks_destroy(kv);
 }
 
+static const struct plan *plan_rows(int rows)
+{
+    return scheduler_plan(scheduler, &(struct plan_budget){.room = rows, .row = 1});
+}
+
 /* Plans and computes; tasks whose last token was in the step get one more. */
 static const struct plan *step(void)
 {
-    const struct plan *plan = scheduler_plan(scheduler, 1 << 20);
+    const struct plan *plan = plan_rows(1 << 20);
     for (int i = 0; i < plan->n_tasks; i++) {
         struct task *t = plan->task[i];
         t->n_computed += t->rows;
@@ -58,7 +63,7 @@ Test(scheduler, prefill_then_decode)
     int want[] = {16, 16, 8, 1, 1};
     for (int i = 0; i < 5; i++) cr_expect_eq(step()->n_rows, want[i], "step %d", i);
     drop(0);
-    cr_expect_eq(scheduler_plan(scheduler, 1 << 20)->n_rows, 0);
+    cr_expect_eq(plan_rows(1 << 20)->n_rows, 0);
     destroy();
 }
 
@@ -133,13 +138,13 @@ Test(scheduler, a_task_that_waits_for_its_token_is_left_out)
     create(5, 4, 16);
     add(0, 8, 16);
     add(1, 8, 16);
-    const struct plan *plan = scheduler_plan(scheduler, 1 << 20);
+    const struct plan *plan = plan_rows(1 << 20);
     cr_expect_eq(plan->n_rows, 16);
     for (int i = 0; i < 2; i++) task[i].n_computed += task[i].rows;
     cr_assert_eq(kv_table_create(&rest, kv, 4, &err), 0);
     kv_table_extend(&rest, kv, 0, 4, &none);
     cr_expect_eq(kv_blocks_free(kv), 0);
-    cr_expect_eq(scheduler_plan(scheduler, 1 << 20)->n_rows, 0);
+    cr_expect_eq(plan_rows(1 << 20)->n_rows, 0);
     cr_expect_eq(task[1].kv.n, 2);
     cr_expect_eq(scheduler_running(scheduler), 2);
     cr_expect_eq(scheduler_preemptions(scheduler), 0);
@@ -193,7 +198,7 @@ Test(scheduler, scored_rows_are_bounded)
     add(0, 30, 40);
     add(1, 30, 40);
     task[0].scored = task[1].scored = true;
-    cr_expect_eq(scheduler_plan(scheduler, 1 << 20)->n_rows, 8);
+    cr_expect_eq(plan_rows(1 << 20)->n_rows, 8);
     drop(0);
     drop(1);
     destroy();
@@ -250,7 +255,7 @@ static void add_text(int i, int common, int tokens, int limit)
 /* As step(), and what was computed can be found. */
 static const struct plan *step_text(void)
 {
-    const struct plan *plan = scheduler_plan(scheduler, 1 << 20);
+    const struct plan *plan = plan_rows(1 << 20);
     for (int i = 0; i < plan->n_tasks; i++) {
         struct task *t = plan->task[i];
         t->n_computed += t->rows;
@@ -310,11 +315,54 @@ Test(scheduler, streams_bound_the_prefill_of_others)
 {
     create(100, 4, 64);
     add(0, 8, 60);
-    cr_expect_eq(scheduler_plan(scheduler, 5)->n_rows, 8); /* nobody streams yet */
+    cr_expect_eq(plan_rows(5)->n_rows, 8); /* nobody streams yet */
     task[0].n_computed = 8;
     task[0].n_tokens = 9;
     add(1, 40, 60);
-    cr_expect_eq(scheduler_plan(scheduler, 5)->n_rows, 1 + 5);
+    cr_expect_eq(plan_rows(5)->n_rows, 1 + 5);
+    drop(0);
+    drop(1);
+    destroy();
+}
+
+/* A row far inside a text costs more: its prompt gets fewer. */
+Test(scheduler, the_budget_counts_what_rows_look_back_at)
+{
+    struct plan_budget budget = {.room = 20, .row = 1, .token = 0.1};
+    create(200, 4, 64);
+    add(0, 8, 60);
+    step();
+    add(1, 300, 320);
+    cr_expect_eq(scheduler_plan(scheduler, &budget)->n_rows, 1 + 12); /* 12 (1 + 0.1 (0 … 12) / 2) = 19.2 */
+    for (int i = 0; i < 4; i++) {
+        cr_expect_eq(plan_rows(50)->n_rows, 1 + 50);
+        task[1].n_computed += task[1].rows;
+    }
+    cr_expect_eq(scheduler_plan(scheduler, &budget)->n_rows, 1 + 1, "one of 21: prompts go on");
+    budget.room = 100;
+    cr_expect_eq(scheduler_plan(scheduler, &budget)->n_rows, 1 + 4);
+    add(2, 30, 60);
+    scheduler_plan(scheduler, &budget);
+    cr_expect_eq(task[1].rows, 1, "a quarter is for the oldest");
+    cr_expect_eq(task[2].rows, 30, "a short prompt's rows cost less");
+    for (int i = 0; i < 3; i++) drop(i);
+    destroy();
+}
+
+Test(scheduler, rows_whose_logits_are_wanted_cost_more)
+{
+    struct plan_budget budget = {.room = 12, .row = 1, .output = 2};
+    create(100, 4, 64);
+    add(0, 8, 60);
+    step();
+    task[0].drafts = 7;
+    cr_expect_eq(scheduler_plan(scheduler, &budget)->n_rows, 1 + 4);
+    task[0].drafts = 0;
+    add(1, 30, 60);
+    task[1].scored = true;
+    cr_expect_eq(scheduler_plan(scheduler, &budget)->n_rows, 1 + 4);
+    task[1].scored = false;
+    cr_expect_eq(scheduler_plan(scheduler, &budget)->n_rows, 1 + 12);
     drop(0);
     drop(1);
     destroy();
@@ -327,17 +375,17 @@ Test(scheduler, drafts_take_the_rows_that_are_left)
     add(1, 8, 60);
     step();
     task[0].drafts = 7;
-    cr_expect_eq(scheduler_plan(scheduler, 20)->n_rows, 2 + 7);
+    cr_expect_eq(plan_rows(20)->n_rows, 2 + 7);
     cr_expect_eq(task[0].rows, 1 + 7);
     task[1].drafts = 7;
-    cr_expect_eq(scheduler_plan(scheduler, 20)->n_rows, 2 + 8, "no more than may be scored");
-    cr_expect_eq(scheduler_plan(scheduler, 3)->n_rows, 2 + 3, "no more than the bound leaves");
+    cr_expect_eq(plan_rows(20)->n_rows, 2 + 8, "no more than may be scored");
+    cr_expect_eq(plan_rows(3)->n_rows, 2 + 3, "no more than the bound leaves");
     add(2, 40, 60);
-    cr_expect_eq(scheduler_plan(scheduler, 20)->n_rows, 2 + 20);
+    cr_expect_eq(plan_rows(20)->n_rows, 2 + 20);
     cr_expect_eq(task[2].rows, 20, "prompts go first");
     drop(2);
     add(2, 16, 60);
-    cr_expect_eq(scheduler_plan(scheduler, 20)->n_rows, 2 + 20);
+    cr_expect_eq(plan_rows(20)->n_rows, 2 + 20);
     cr_expect_eq(task[2].rows, 16);
     cr_expect_eq(task[0].rows + task[1].rows, 2 + 4, "what it leaves");
     for (int i = 0; i < 3; i++) drop(i);
@@ -352,16 +400,16 @@ Test(scheduler, drafts_take_nobodys_blocks)
     step();
     task[0].drafts = 7;
     cr_expect_eq(kv_blocks_free(kv), 1);
-    const struct plan *plan = scheduler_plan(scheduler, 20);
+    const struct plan *plan = plan_rows(20);
     cr_expect_eq(plan->n_rows, 2, "the last block may be anybody's");
     cr_expect_eq(kv_blocks_free(kv), 1);
     task[0].n_computed = 8;
     task[0].n_tokens = 9;
-    scheduler_plan(scheduler, 20);
+    plan_rows(20);
     cr_expect_eq(task[0].rows, 1 + 3, "as far as its own reach");
     cr_expect_eq(scheduler_preemptions(scheduler), 0);
     drop(1);
-    scheduler_plan(scheduler, 20);
+    plan_rows(20);
     cr_expect_eq(task[0].rows, 1 + 7);
     drop(0);
     destroy();

@@ -37,7 +37,7 @@ static void drop(int i)
 /* One step; tasks that have all their tokens leave. */
 static void step(void)
 {
-    const struct plan *plan = scheduler_plan(scheduler, 1 << 20);
+    const struct plan *plan = scheduler_plan(scheduler, &(struct plan_budget){.room = 1 << 20, .row = 1});
     for (int i = 0; i < plan->n_tasks; i++) {
         struct task *t = plan->task[i];
         int at = (int)(t - task);
