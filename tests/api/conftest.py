@@ -210,3 +210,16 @@ def session_server(request, model):
 @pytest.fixture
 def server(session_server):
     yield from watched(session_server)
+
+
+@pytest.fixture(scope="session")
+def plain_server(model):
+    server = Server(model)
+    yield server
+    assert server.stop() == 0, server.log
+
+
+@pytest.fixture
+def one_server(plain_server):
+    """For tests to which the loop's backend makes no difference."""
+    yield from watched(plain_server)

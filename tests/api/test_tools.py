@@ -7,7 +7,7 @@ import jsonschema
 import openai
 import pytest
 
-from conftest import HEARTH, Server, events, watched
+from conftest import HEARTH, Server, events
 
 CHAT = "/v1/chat/completions"
 LAMP = {"type": "function", "function": {
@@ -23,16 +23,9 @@ TOOLS = [LAMP, PLAY, STOP]
 SCHEMAS = {t["function"]["name"]: t["function"].get("parameters", {"type": "object"}) for t in TOOLS}
 
 
-@pytest.fixture(scope="module")
-def one_server(model):
-    server = Server(model)
-    yield server
-    assert server.stop() == 0, server.log
-
-
 @pytest.fixture
 def server(one_server):
-    yield from watched(one_server)
+    return one_server
 
 
 def named(name):
