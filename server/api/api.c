@@ -10,6 +10,7 @@
 #include "anthropic.h"
 #include "models.h"
 #include "ollama.h"
+#include "openapi.h"
 #include "responses.h"
 #include "slots.h"
 
@@ -18,25 +19,16 @@ enum route_id {
     ROUTE_ROOT,
     ROUTE_METRICS,
     ROUTE_SLOTS,
-    ROUTE_CHAT,
-    ROUTE_TEXT,
-    ROUTE_RESPONSES,
-    ROUTE_RESPONSE_TOKENS,
+    ROUTE_JOB,
     ROUTE_RESPONSE,
-    ROUTE_MESSAGES,
-    ROUTE_MESSAGE_TOKENS,
     ROUTE_MODELS,
     ROUTE_MODEL,
     ROUTE_PROPS,
-    ROUTE_TOKENIZE,
-    ROUTE_DETOKENIZE,
-    ROUTE_TEMPLATE,
-    ROUTE_OLLAMA_CHAT,
-    ROUTE_OLLAMA_GENERATE,
     ROUTE_OLLAMA_TAGS,
     ROUTE_OLLAMA_SHOW,
     ROUTE_OLLAMA_RUNNING,
-    ROUTE_OLLAMA_VERSION
+    ROUTE_OLLAMA_VERSION,
+    ROUTE_OPENAPI
 };
 
 static const struct route {
@@ -45,25 +37,27 @@ static const struct route {
     bool post, open;  /* else GET; open: without a key */
     bool early;       /* also while there is no model */
     bool any;         /* tells by itself which methods it takes */
+    unsigned endpoint; /* ROUTE_JOB: enum api_endpoint */
 } routes[] = {
     {"/health", ROUTE_HEALTH, false, true, true},
     {"/metrics", ROUTE_METRICS, false, false, true},
     {"/slots", ROUTE_SLOTS, false, false, true},
-    {"/chat/completions", ROUTE_CHAT, true, false, false},
-    {"/completions", ROUTE_TEXT, true, false, false},
-    {"/responses", ROUTE_RESPONSES, true, false, false},
-    {"/responses/input_tokens", ROUTE_RESPONSE_TOKENS, true, false, false},
+    {"/chat/completions", ROUTE_JOB, true, false, false, .endpoint = API_CHAT},
+    {"/completions", ROUTE_JOB, true, false, false, .endpoint = API_TEXT},
+    {"/responses", ROUTE_JOB, true, false, false, .endpoint = API_RESPONSES},
+    {"/responses/input_tokens", ROUTE_JOB, true, false, false, .endpoint = API_RESPONSES | API_PROMPT_ONLY},
     {"/responses/", ROUTE_RESPONSE, false, false, true, .any = true},
-    {"/messages", ROUTE_MESSAGES, true, false, false},
-    {"/messages/count_tokens", ROUTE_MESSAGE_TOKENS, true, false, false},
+    {"/messages", ROUTE_JOB, true, false, false, .endpoint = API_MESSAGES},
+    {"/messages/count_tokens", ROUTE_JOB, true, false, false, .endpoint = API_MESSAGES | API_PROMPT_ONLY},
     {"/models", ROUTE_MODELS, false, false, false},
     {"/models/", ROUTE_MODEL, false, false, false},
     {"/props", ROUTE_PROPS, false, false, false},
-    {"/tokenize", ROUTE_TOKENIZE, true, false, false},
-    {"/detokenize", ROUTE_DETOKENIZE, true, false, false},
-    {"/apply-template", ROUTE_TEMPLATE, true, false, false},
-    {"/api/chat", ROUTE_OLLAMA_CHAT, true, false, false},
-    {"/api/generate", ROUTE_OLLAMA_GENERATE, true, false, false},
+    {"/openapi.json", ROUTE_OPENAPI, false, true, true},
+    {"/tokenize", ROUTE_JOB, true, false, false, .endpoint = API_TOKENIZE | API_PROMPT_ONLY},
+    {"/detokenize", ROUTE_JOB, true, false, false, .endpoint = API_DETOKENIZE | API_PROMPT_ONLY},
+    {"/apply-template", ROUTE_JOB, true, false, false, .endpoint = API_CHAT | API_PROMPT_ONLY},
+    {"/api/chat", ROUTE_JOB, true, false, false, .endpoint = API_OLLAMA_CHAT},
+    {"/api/generate", ROUTE_JOB, true, false, false, .endpoint = API_OLLAMA_GENERATE},
     {"/api/tags", ROUTE_OLLAMA_TAGS, false, false, false},
     {"/api/show", ROUTE_OLLAMA_SHOW, true, false, false},
     {"/api/ps", ROUTE_OLLAMA_RUNNING, false, false, false},
@@ -84,7 +78,8 @@ static const char cors_headers[] =
 static const char root_text[] =
     "hearth " HEARTH_VERSION ": an OpenAI-compatible API.\n"
     "POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, GET /v1/models, "
-    "POST /tokenize, POST /detokenize, POST /apply-template, GET /health, GET /metrics, GET /slots, GET /props; "
+    "POST /tokenize, POST /detokenize, POST /apply-template, GET /health, GET /metrics, GET /slots, GET /props, "
+    "GET /openapi.json; "
     "Ollama's POST /api/chat, POST /api/generate, GET /api/tags, POST /api/show, GET /api/ps, GET /api/version\n";
 
 /* ---- answers ---- */
@@ -434,31 +429,43 @@ void api_handle(struct http_request *http, void *user)
     case ROUTE_ROOT: api_reply(api, http, 200, "text/plain", NULL, root_text, sizeof root_text - 1); break;
     case ROUTE_METRICS: metrics_reply(api, http); break;
     case ROUTE_SLOTS: reply_json(api, http, slots_json(api)); break;
-    case ROUTE_CHAT: job_start(api, http, API_CHAT); break;
-    case ROUTE_TEXT: job_start(api, http, API_TEXT); break;
-    case ROUTE_RESPONSES: job_start(api, http, API_RESPONSES); break;
-    case ROUTE_RESPONSE_TOKENS: job_start(api, http, API_RESPONSES | API_PROMPT_ONLY); break;
+    case ROUTE_JOB: job_start(api, http, route->endpoint); break;
     case ROUTE_RESPONSE: responses_route(api, http, rest); break;
-    case ROUTE_MESSAGES: job_start(api, http, API_MESSAGES); break;
-    case ROUTE_MESSAGE_TOKENS: job_start(api, http, API_MESSAGES | API_PROMPT_ONLY); break;
     case ROUTE_MODELS: models(api, http, NULL); break;
     case ROUTE_MODEL: models(api, http, rest); break;
     case ROUTE_PROPS: props(api, http); break;
-    case ROUTE_TOKENIZE: job_start(api, http, API_TOKENIZE | API_PROMPT_ONLY); break;
-    case ROUTE_DETOKENIZE: job_start(api, http, API_DETOKENIZE | API_PROMPT_ONLY); break;
-    case ROUTE_TEMPLATE: job_start(api, http, API_CHAT | API_PROMPT_ONLY); break;
-    case ROUTE_OLLAMA_CHAT: job_start(api, http, API_OLLAMA_CHAT); break;
-    case ROUTE_OLLAMA_GENERATE: job_start(api, http, API_OLLAMA_GENERATE); break;
     case ROUTE_OLLAMA_TAGS: ollama_tags(api, http); break;
     case ROUTE_OLLAMA_SHOW: ollama_show(api, http); break;
     case ROUTE_OLLAMA_RUNNING: reply_json(api, http, ollama_running_json(api)); break;
     case ROUTE_OLLAMA_VERSION:
         reply_json(api, http, json_pack("{s:s, s:s}", "version", OLLAMA_VERSION, "hearth", HEARTH_VERSION));
         break;
+    case ROUTE_OPENAPI:
+        api_reply(api, http, 200, "application/json", NULL, api->description.data, api->description.length);
+        break;
     }
 }
 
 /* ---- life ---- */
+
+/* What /openapi.json gives. */
+static void describe(struct api *api)
+{
+    enum { N = sizeof routes / sizeof *routes };
+    struct openapi_route list[N];
+    for (size_t i = 0; i < N; i++)
+        list[i] = (struct openapi_route){routes[i].path, routes[i].endpoint, routes[i].post, routes[i].open};
+    openapi_write(&api->description, list, N, api->key != NULL);
+}
+
+static void dispose(struct api *api)
+{
+    archive_close(api->archive);
+    bytes_dispose(&api->description);
+    free(api->key);
+    free(api->origin);
+    free(api);
+}
 
 int api_create(struct api **out, uv_loop_t *loop, const struct api_options *given, struct err *err)
 {
@@ -469,21 +476,18 @@ int api_create(struct api **out, uv_loop_t *loop, const struct api_options *give
     api->options = *given;
     api->key = given->api_key ? strdup(given->api_key) : NULL;
     api->origin = given->cors_origin ? strdup(given->cors_origin) : NULL;
-    if ((given->api_key && !api->key) || (given->cors_origin && !api->origin)) {
-        free(api->key);
-        free(api->origin);
-        free(api);
+    json_object_seed(0); /* before threads build objects */
+    describe(api);
+    if ((given->api_key && !api->key) || (given->cors_origin && !api->origin) || api->description.failed) {
+        dispose(api);
         return err_set(err, ERR_NOMEM, "out of memory");
     }
     int code = given->store ? archive_open(&api->archive, given->store, given->store_bytes, given->store_days, err) : 0;
     if (code) {
-        free(api->key);
-        free(api->origin);
-        free(api);
+        dispose(api);
         return code;
     }
     api->metrics.started = time(NULL);
-    json_object_seed(0); /* before threads build objects */
     uv_timer_init(loop, &api->tick);
     api->tick.data = api;
     *out = api;
@@ -526,8 +530,5 @@ void api_destroy(struct api *api)
     if (!api)
         return;
     job_destroy_all(api);
-    archive_close(api->archive);
-    free(api->key);
-    free(api->origin);
-    free(api);
+    dispose(api);
 }

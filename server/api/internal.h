@@ -27,6 +27,7 @@ struct api {
     uv_loop_t *loop;
     struct api_options options;
     char *key, *origin;
+    struct bytes description; /* /openapi.json */
     struct engine *engine; /* NULL while loading */
     struct shelf *shelf;   /* the models; NULL while loading */
     bool draining, refusing;

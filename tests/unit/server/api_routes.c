@@ -23,7 +23,8 @@ Test(api_routes, with_and_without_prefix, .fini = finish)
 {
     fake_api(NULL, true);
     static const char *const gets[] = {
-        "/health", "/", "/models", "/v1/models", "/v1/models/", "/v1/models/tiny", "/models/tiny", "/v1"};
+        "/health", "/", "/models", "/v1/models", "/v1/models/", "/v1/models/tiny", "/models/tiny", "/v1",
+        "/openapi.json", "/v1/openapi.json"};
     for (size_t i = 0; i < sizeof gets / sizeof *gets; i++) {
         ask("GET", gets[i], 200);
         ask("HEAD", gets[i], 200);
@@ -56,6 +57,17 @@ Test(api_routes, models, .fini = finish)
                      "{\"object\":\"list\",\"data\":[{\"id\":\"tiny\",\"object\":\"model\",\"created\":"));
     ask("GET", "/v1/models/other/name", 404);
     cr_expect(strstr(http.sent, "\"code\":\"model_not_found\""));
+}
+
+Test(api_routes, description, .fini = finish)
+{
+    fake_api(&(struct api_options){.api_key = "sesame"}, false);
+    ask("GET", "/openapi.json", 200);
+    cr_expect(strstr(http.sent, "{\"openapi\":\"3.1.0\""));
+    cr_expect(strstr(http.sent, "\"security\":[{\"bearer\":[]}"));
+    cr_expect(strstr(http.sent, "\"operationId\":\"getHealth\"") && strstr(http.sent, "\"security\":[]"));
+    cr_expect(strstr(http.sent, "\"requestBody\":{\"required\":true"));
+    cr_expect_not(strstr(http.sent, "\"x\":") || strstr(http.sent, "\"kinds\":"));
 }
 
 Test(api_routes, loading_and_draining, .fini = finish)
