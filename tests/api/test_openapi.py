@@ -151,7 +151,7 @@ def test_schemathesis(server, document, mode):
                              suppress_health_check=list(hypothesis.HealthCheck), report_multiple_bugs=False)
         @hypothesis.given(case=operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode)))
         def run(case):
-            answer = case.call(timeout=100)
+            answer = case.call(timeout=250)
             counts[operation.label, answer.status_code] += 1
             check(document, document["paths"][operation.path][operation.method], case, answer)
         run()
