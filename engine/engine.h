@@ -89,6 +89,14 @@ struct sampling_defaults {
     int top_k;
 };
 
+/* How the states of a text's tokens become one vector. The numbers are those of GGUF files. */
+enum engine_pooling {
+    ENGINE_POOL_NONE, /* of a file: it does not say */
+    ENGINE_POOL_MEAN, /* of all tokens */
+    ENGINE_POOL_CLS,  /* the first token's */
+    ENGINE_POOL_LAST
+};
+
 /* How a model writes tool calls, by its chat template. */
 enum engine_calls {
     ENGINE_CALLS_NONE,   /* it knows no tools: engine_render can describe them, with tags */
@@ -109,6 +117,8 @@ struct model_info {
     enum engine_calls calls;
     bool thinks;                /* by its template: <think> blocks */
     bool has_fim;               /* knows prefix/suffix/middle tokens */
+    int width;                  /* of an embedding */
+    enum engine_pooling pooling; /* of embeddings, as the file has it */
     struct sampling_defaults sampling; /* general.sampling.* */
     const char *chat_template;  /* its source; NULL: none */
     const char *bos, *eos;      /* texts of the tokens; "": none */
@@ -154,7 +164,8 @@ struct ids {
 enum tokenize_flags {
     TOKENIZE_PLAIN = 0,
     TOKENIZE_SPECIAL = 1, /* recognise special tokens in the text */
-    TOKENIZE_BOS = 2      /* begin with BOS where the model wants one */
+    TOKENIZE_BOS = 2,     /* begin with BOS where the model wants one */
+    TOKENIZE_EOS = 4      /* end with EOS where the model wants one: models made for embeddings do */
 };
 /* `text` is any bytes; invalid UTF-8 is tokenised byte by byte. ERR_LIMIT over 64 MiB. */
 int engine_tokenize(const struct model *, const char *text, size_t length, unsigned flags,
@@ -181,9 +192,18 @@ int engine_render(const struct model *, const json_t *input, struct rendered *ou
 int engine_render_template(const char *source, const json_t *input, char **text, struct err *) WARN_UNUSED;
 void engine_rendered_free(struct rendered *);
 
-/* Prompt ids that ask the model to fill in the middle; ERR_UNSUPPORTED where !has_fim. */
-int engine_fim(const struct model *, const char *prefix, const char *suffix, struct ids *out,
-               struct err *) WARN_UNUSED;
+struct engine_gap_file {
+    const char *name, *text;
+};
+/* A place to be filled in: what stands before and after it, and other files of the project. */
+struct engine_gap {
+    const char *prefix, *suffix;
+    const struct engine_gap_file *files; /* the most important one last */
+    size_t n_files;
+};
+/* Prompt ids that ask the model to fill in the middle. ERR_UNSUPPORTED where !has_fim, or where there are files and
+ * the model knows none. Special tokens in the texts are not recognised. */
+int engine_fim(const struct model *, const struct engine_gap *, struct ids *out, struct err *) WARN_UNUSED;
 
 /* ---- structured output ---- */
 
@@ -262,6 +282,8 @@ struct engine_request { /* everything is copied by engine_submit */
     const char *cache_salt;  /* shares prefixes only with requests of the same salt; NULL: "" */
     bool explain_cache;      /* ENGINE_DONE tells where the prompt left what is cached */
     bool warm;               /* computes the prompt for the cache alone: max_tokens is 0, no event comes */
+    enum engine_pooling embed; /* the prompt's embedding is wanted and nothing else: max_tokens is 0. Only the last
+                              * token's uses the prefix cache */
     void *user;
 };
 
@@ -304,6 +326,7 @@ enum engine_event_kind {
                     * more events; `want`/`top` of entry i belong to position i: what follows it */
     ENGINE_TEXT,   /* `text`: whole characters, stop strings cut off, possibly empty; `tokens`: those
                     * that end in it */
+    ENGINE_EMBEDDING, /* `embedding` of the prompt, which is no unit vector */
     ENGINE_DONE,   /* one choice is over (cancelled: the whole request, once, choice 0) */
     ENGINE_FAILED, /* the request is over; err tells */
     ENGINE_QUEUED  /* it waits: `ahead` of it so many requests, for about queue_seconds; once a second at most */
@@ -318,6 +341,7 @@ struct engine_event {
     size_t length;
     const struct engine_token *tokens; /* TEXT: only ids unless logprobs were asked for */
     size_t n_tokens;
+    const float *embedding; /* EMBEDDING: [width of the model], finite */
     enum finish finish;
     bool last;        /* DONE: the request's last choice; no further event will come */
     int stop;         /* DONE: which of the request's stop strings ended it, by its place; -1: none of them */

@@ -187,6 +187,7 @@ static void set_facts(struct model *m, double began)
     m->info.context_length = facts->limits.context;
     m->info.context_trained = facts->hyper->context;
     m->info.vocab = facts->hyper->vocab;
+    m->info.width = facts->hyper->width;
     m->info.parameters = facts->parameters;
     m->info.resident_bytes = facts->weight_bytes + facts->kv_bytes + facts->other_bytes;
     m->info.load_seconds = clock_seconds() - began;

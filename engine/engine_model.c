@@ -85,6 +85,7 @@ int model_read_tokenizer(struct model *m, struct err *err)
     struct text *pieces = NULL, *merges = NULL;
     int32_t *types = NULL, eos = -1;
     char *kind = NULL, *pre = NULL;
+    bool add_eos = false;
     int rc = get_text(m->gguf, "tokenizer.ggml.model", "", &kind, err);
     if (rc) goto done;
     if (strcmp(kind, "gpt2")) {
@@ -105,6 +106,8 @@ int model_read_tokenizer(struct model *m, struct err *err)
         rc = 0;
     }
     if (rc) goto done;
+    rc = gguf_get_bool(m->gguf, "tokenizer.ggml.add_eos_token", &add_eos, err);
+    if (rc && rc != ERR_NOT_FOUND) goto done;
     if (v.bos >= 0 && (size_t)v.bos >= v.n) {
         rc = err_set(err, ERR_FORMAT, "tokenizer.ggml.bos_token_id is %d, but there are %zu tokens", v.bos,
                      v.n);
@@ -117,6 +120,7 @@ int model_read_tokenizer(struct model *m, struct err *err)
     rc = tokenizer_create(&m->tokenizer, &v, err);
     if (!rc) rc = token_text(m, v.bos, &m->bos, err);
     if (!rc) rc = token_text(m, eos, &m->eos, err);
+    m->ending = add_eos && eos >= 0 && (size_t)eos < v.n ? eos : -1;
     m->info.bos = m->bos;
     m->info.eos = m->eos;
 
@@ -225,6 +229,18 @@ static int get_name(const struct gguf *g, const char *path, char **out, struct e
     return *out ? 0 : nomem(err);
 }
 
+/* How embeddings are pooled; what ranks documents has a pooling of its own, which gives no vector. */
+static int get_pooling(const struct gguf *g, const char *architecture, enum engine_pooling *out, struct err *err)
+{
+    char key[96];
+    uint64_t type;
+    snprintf(key, sizeof key, "%.64s.pooling_type", architecture);
+    int rc = gguf_get_uint(g, key, INT32_MAX, &type, err);
+    if (rc && rc != ERR_NOT_FOUND) return rc;
+    *out = rc || type > ENGINE_POOL_LAST ? ENGINE_POOL_NONE : (enum engine_pooling)type;
+    return 0;
+}
+
 int model_read_info(struct model *m, const char *path, const char *name, struct err *err)
 {
     char *text = NULL;
@@ -242,6 +258,8 @@ int model_read_info(struct model *m, const char *path, const char *name, struct 
     rc = get_text(m->gguf, "general.architecture", "", &text, err);
     if (rc) return rc;
     m->info.architecture = text;
+    rc = get_pooling(m->gguf, m->info.architecture, &m->info.pooling, err);
+    if (rc) return rc;
     rc = get_text(m->gguf, "general.license", "", &text, err);
     if (rc) return rc;
     m->info.license = text;
@@ -268,6 +286,37 @@ static int32_t find_control(const struct model *m, const char *text)
     return id >= 0 && tokenizer_is_hidden(m->tokenizer, id) ? id : -1;
 }
 
+/* By their keys in the metadata, newer and older ones, or by their text. */
+static const struct {
+    const char *key, *older, *text[2];
+} fim_marks[FIM_COUNT] = {
+    [FIM_PREFIX] = {"fim_pre_token_id", "prefix_token_id", {"<|fim_prefix|>", "<fim_prefix>"}},
+    [FIM_SUFFIX] = {"fim_suf_token_id", "suffix_token_id", {"<|fim_suffix|>", "<fim_suffix>"}},
+    [FIM_MIDDLE] = {"fim_mid_token_id", "middle_token_id", {"<|fim_middle|>", "<fim_middle>"}},
+    [FIM_PROJECT] = {"fim_rep_token_id", NULL, {"<|repo_name|>", "<repo_name>"}},
+    [FIM_FILE] = {"fim_sep_token_id", NULL, {"<|file_sep|>", "<file_sep>"}},
+    [FIM_PAD] = {"fim_pad_token_id", NULL, {"<|fim_pad|>", "<fim_pad>"}},
+};
+
+static int read_fim(struct model *m, struct err *err)
+{
+    for (int i = 0; i < FIM_COUNT; i++) {
+        const char *const keys[] = {fim_marks[i].key, fim_marks[i].older};
+        int32_t *id = &m->fim[i];
+        *id = -1;
+        for (int k = 0; k < 2 && keys[k] && *id < 0; k++) {
+            char key[64];
+            snprintf(key, sizeof key, "tokenizer.ggml.%s", keys[k]);
+            int rc = get_id(m->gguf, key, id, err);
+            if (rc) return rc;
+            if (*id >= 0 && (size_t)*id >= tokenizer_size(m->tokenizer)) *id = -1;
+        }
+        for (int k = 0; k < 2 && *id < 0; k++) *id = find_control(m, fim_marks[i].text[k]);
+    }
+    m->info.has_fim = m->fim[FIM_PREFIX] >= 0 && m->fim[FIM_SUFFIX] >= 0 && m->fim[FIM_MIDDLE] >= 0;
+    return 0;
+}
+
 int model_read_marks(struct model *m, bool **real, int32_t **end_ids, int *n_end_ids, struct err *err)
 {
     size_t n = tokenizer_size(m->tokenizer), n_keys = sizeof end_keys / sizeof *end_keys;
@@ -276,7 +325,7 @@ int model_read_marks(struct model *m, bool **real, int32_t **end_ids, int *n_end
     int rc = get_types(m->gguf, n, &types, err);
     if (rc) return rc;
     *real = malloc(n + 1);
-    *end_ids = malloc((n_keys + n_texts) * sizeof **end_ids);
+    *end_ids = malloc((n_keys + n_texts + FIM_COUNT) * sizeof **end_ids);
     if (!*real || !*end_ids) {
         free(types);
         return nomem(err);
@@ -295,11 +344,11 @@ int model_read_marks(struct model *m, bool **real, int32_t **end_ids, int *n_end
         int32_t id = find_control(m, end_texts[i]);
         if (id >= 0) (*end_ids)[(*n_end_ids)++] = id;
     }
-    m->fim_prefix = find_control(m, "<|fim_prefix|>");
-    m->fim_suffix = find_control(m, "<|fim_suffix|>");
-    m->fim_middle = find_control(m, "<|fim_middle|>");
-    m->info.has_fim = m->fim_prefix >= 0 && m->fim_suffix >= 0 && m->fim_middle >= 0;
-    return 0;
+    rc = read_fim(m, err);
+    for (int i = 0; m->info.has_fim && i < FIM_COUNT; i++) {
+        if (m->fim[i] >= 0) (*end_ids)[(*n_end_ids)++] = m->fim[i];
+    }
+    return rc;
 }
 
 void model_free(struct model *m)

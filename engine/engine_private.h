@@ -17,6 +17,9 @@ struct engine {
     struct engine_budget budget;
 };
 
+/* The tokens around a gap, and those before the names of a project and of a file in it. */
+enum fim_mark { FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE, FIM_PROJECT, FIM_FILE, FIM_PAD, FIM_COUNT };
+
 /* Constant once loaded: any thread may read it. */
 struct model {
     struct engine *engine;
@@ -28,7 +31,8 @@ struct model {
     struct runner *runner;
     struct grammar_cache *grammars;
     struct model_info info;        /* its strings are owned */
-    int32_t fim_prefix, fim_suffix, fim_middle; /* -1: none */
+    int32_t fim[FIM_COUNT];        /* -1: none */
+    int32_t ending;                /* what an embedding's text ends with; -1: nothing */
     char *bos, *eos;               /* their texts, "" for none */
 };
 

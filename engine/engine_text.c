@@ -4,19 +4,28 @@
 #include "engine_private.h"
 #include "text/chat.h"
 
-static int with_bos(const struct model *m, struct ids *out, struct err *err)
+static bool needs_bos(const struct model *m, const struct ids *ids)
 {
     int32_t bos = tokenizer_bos(m->tokenizer);
-    if (!tokenizer_adds_bos(m->tokenizer) || bos < 0 || (out->n > 0 && out->ids[0] == bos)) return 0;
-    int32_t *ids = realloc(out->ids, (out->n + 1) * sizeof *ids);
+    return tokenizer_adds_bos(m->tokenizer) && bos >= 0 && !(ids->n > 0 && ids->ids[0] == bos);
+}
+
+/* Puts BOS before the ids and EOS behind them: what `flags` ask for, the model wants and is not there yet. */
+static int with_ends(const struct model *m, unsigned flags, struct ids *out, struct err *err)
+{
+    size_t before = flags & TOKENIZE_BOS && needs_bos(m, out);
+    size_t after = flags & TOKENIZE_EOS && m->ending >= 0 && !(out->n > 0 && out->ids[out->n - 1] == m->ending);
+    if (before + after == 0) return 0;
+    int32_t *ids = realloc(out->ids, (out->n + before + after) * sizeof *ids);
     if (!ids) {
         free(out->ids);
         *out = (struct ids){0};
         return err_set(err, ERR_NOMEM, "out of memory for token ids");
     }
-    memmove(ids + 1, ids, out->n * sizeof *ids);
-    ids[0] = bos;
-    *out = (struct ids){ids, out->n + 1};
+    memmove(ids + before, ids, out->n * sizeof *ids);
+    if (before) ids[0] = tokenizer_bos(m->tokenizer);
+    if (after) ids[before + out->n] = m->ending;
+    *out = (struct ids){ids, out->n + before + after};
     return 0;
 }
 
@@ -34,7 +43,7 @@ int engine_tokenize(const struct model *m, const char *text, size_t length, unsi
     enum origin origin = flags & TOKENIZE_SPECIAL ? ORIGIN_TEMPLATE : ORIGIN_PLAIN;
     int rc = tokenizer_encode(m->tokenizer, text, length, NULL, origin, &out->ids, &out->n, err);
     if (rc) return rc;
-    return flags & TOKENIZE_BOS ? with_bos(m, out, err) : 0;
+    return with_ends(m, flags, out, err);
 }
 
 const char *engine_token_bytes(const struct model *m, int32_t id, size_t *length)
@@ -68,7 +77,7 @@ int engine_render(const struct model *m, const json_t *input, struct rendered *o
         rc = tokenizer_encode(m->tokenizer, rendered.text, rendered.length, rendered.origin, ORIGIN_PLAIN,
                               &out->ids.ids, &out->ids.n, err);
     }
-    if (!rc) rc = with_bos(m, &out->ids, err);
+    if (!rc) rc = with_ends(m, TOKENIZE_BOS, &out->ids, err);
     free(rendered.origin);
     if (rc) {
         free(rendered.text);
@@ -106,33 +115,81 @@ void engine_rendered_free(struct rendered *r)
     memset(r, 0, sizeof *r);
 }
 
-int engine_fim(const struct model *m, const char *prefix, const char *suffix, struct ids *out,
-               struct err *err)
+/* ---- filling in ---- */
+
+/* Ids under construction: once something fails, nothing more is added. */
+struct joint {
+    const struct model *model;
+    struct ids ids;
+    struct err *err;
+    int rc;
+};
+
+static void join_ids(struct joint *j, const int32_t *ids, size_t n)
+{
+    if (j->rc) return;
+    int32_t *grown = realloc(j->ids.ids, (j->ids.n + n + 1) * sizeof *grown);
+    if (!grown) {
+        j->rc = err_set(j->err, ERR_NOMEM, "out of memory for token ids");
+        return;
+    }
+    if (n > 0) memcpy(grown + j->ids.n, ids, n * sizeof *grown);
+    j->ids = (struct ids){grown, j->ids.n + n};
+}
+
+static void join_mark(struct joint *j, enum fim_mark mark)
+{
+    if (j->model->fim[mark] >= 0) join_ids(j, &j->model->fim[mark], 1);
+}
+
+/* Special tokens are not recognised in what people wrote. */
+static void join_text(struct joint *j, const char *text)
+{
+    struct ids ids = {0};
+    if (!j->rc) j->rc = engine_tokenize(j->model, text, strlen(text), TOKENIZE_PLAIN, &ids, j->err);
+    if (!j->rc) join_ids(j, ids.ids, ids.n);
+    free(ids.ids);
+}
+
+static void join_file(struct joint *j, const char *name, const char *text)
+{
+    size_t length = strlen(name) + strlen(text) + 3;
+    char *whole = j->rc ? NULL : malloc(length);
+    if (!j->rc && !whole) j->rc = err_set(j->err, ERR_NOMEM, "out of memory for a text");
+    if (!whole) return;
+    snprintf(whole, length, "%s\n%s\n", name, text);
+    join_mark(j, FIM_FILE);
+    join_text(j, whole);
+    free(whole);
+}
+
+int engine_fim(const struct model *m, const struct engine_gap *gap, struct ids *out, struct err *err)
 {
     *out = (struct ids){0};
     if (!m->info.has_fim) return err_set(err, ERR_UNSUPPORTED, "%s cannot fill in the middle", m->info.name);
-    struct ids before = {0}, after = {0};
-    int rc = engine_tokenize(m, prefix, strlen(prefix), TOKENIZE_PLAIN, &before, err);
-    if (!rc) rc = engine_tokenize(m, suffix, strlen(suffix), TOKENIZE_PLAIN, &after, err);
-    if (rc) goto done;
-    size_t n = before.n + after.n + 3;
-    out->ids = malloc(n * sizeof *out->ids);
-    if (!out->ids) {
-        rc = err_set(err, ERR_NOMEM, "out of memory for token ids");
-        goto done;
+    if (gap->n_files > 0 && m->fim[FIM_FILE] < 0) {
+        return err_set(err, ERR_UNSUPPORTED, "%s knows no other files beside the one it fills in", m->info.name);
     }
-    out->n = n;
-    int32_t *at = out->ids;
-    *at++ = m->fim_prefix;
-    if (before.n > 0) memcpy(at, before.ids, before.n * sizeof *at);
-    at += before.n;
-    *at++ = m->fim_suffix;
-    if (after.n > 0) memcpy(at, after.ids, after.n * sizeof *at);
-    at[after.n] = m->fim_middle;
-    rc = with_bos(m, out, err);
-
-done:
-    free(before.ids);
-    free(after.ids);
-    return rc;
+    struct joint j = {.model = m, .err = err};
+    if (gap->n_files > 0 && m->fim[FIM_PROJECT] >= 0) {
+        join_mark(&j, FIM_PROJECT);
+        join_text(&j, "project\n");
+    }
+    for (size_t i = 0; i < gap->n_files; i++) join_file(&j, gap->files[i].name, gap->files[i].text);
+    if (gap->n_files > 0) {
+        join_mark(&j, FIM_FILE);
+        join_text(&j, "untitled\n");
+    }
+    join_mark(&j, FIM_PREFIX);
+    join_text(&j, gap->prefix);
+    join_mark(&j, FIM_SUFFIX);
+    join_text(&j, gap->suffix);
+    join_mark(&j, FIM_MIDDLE);
+    if (!j.rc) j.rc = with_ends(m, TOKENIZE_BOS, &j.ids, err);
+    if (j.rc) {
+        free(j.ids.ids);
+        return j.rc;
+    }
+    *out = j.ids;
+    return 0;
 }

@@ -301,6 +301,12 @@ int architecture_read(const struct gguf *g, const struct architecture **out, str
     if (eps < 0 || eps > 1)
         return err_set(err, ERR_FORMAT, "key %s is %g, not within 0 to 1", key, eps);
     hp->rms_eps = (float)eps;
+    bool causal = true;
+    rc = gguf_get_bool(g, full_key(key, hp, "attention.causal"), &causal, err);
+    if (rc && rc != ERR_NOT_FOUND)
+        return rc;
+    if (!causal)
+        return err_set(err, ERR_UNSUPPORTED, "key %s is false: attention to later tokens is not supported", key);
     if ((rc = read_rope(g, hp, err)) != 0 || (rc = read_vocab(g, hp, err)) != 0)
         return rc;
     *out = a;

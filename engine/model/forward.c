@@ -21,8 +21,9 @@ static int check_batch(const struct forward *f, const struct batch *b, struct er
 {
     const struct forward_options *o = &f->options;
     if (b->n_rows < 1 || b->n_rows > o->max_rows || b->n_sequences < 1 || b->n_sequences > o->max_sequences ||
-        b->n_outputs < 0 || b->n_outputs > o->max_outputs || b->n_outputs > b->n_rows || b->n_copies < 0 ||
-        b->n_copies > o->n_blocks || b->n_sampled < 0 || b->n_sampled > b->n_outputs || b->mask < 0 ||
+        b->n_states < 0 || b->n_sampled < 0 || b->n_outputs < b->n_states || b->n_outputs > b->n_rows ||
+        b->n_outputs - b->n_states > o->max_outputs || b->n_sampled > b->n_outputs - b->n_states ||
+        b->n_copies < 0 || b->n_copies > o->n_blocks || b->mask < 0 ||
         b->mask >= FORWARD_MASKS)
         return err_set(err, ERR_INVALID, "no step has %d rows, %d outputs, %d sequences and %d copies here",
                        b->n_rows, b->n_outputs, b->n_sequences, b->n_copies);
@@ -138,13 +139,13 @@ static void gather(const struct recording *r, int width, struct buffer *from, st
     device_gather(r->c, &args, from, r->input[INPUT_OUTPUT], to);
 }
 
-/* After the last layer's K and V are cached, only the rows whose logits are wanted go on. */
+/* After the last layer's K and V are cached, only the rows that are outputs go on. */
 static void finish(const struct recording *r)
 {
     const struct forward *f = r->f;
     const struct hyperparameters *hp = &f->w->hp;
     int last = hp->n_layers - 1, rows = r->shape.outputs;
-    struct matmul_args logits = {.rows = rows, .in = hp->width, .out = {hp->vocab}, .precise = 1};
+    struct matmul_args logits = {.rows = rows - r->shape.states, .in = hp->width, .out = {hp->vocab}, .precise = 1};
     struct sample_args sample = {.rows = r->shape.sampled, .vocab = hp->vocab};
     struct buffer *x = f->x, *attn = f->attn;
 
@@ -158,6 +159,8 @@ static void finish(const struct recording *r)
     mix(r, rows, last, x, attn);
     commands_stage(r->c, -1, "output norm");
     norm(r, rows, x, f->w->output_norm, f->h);
+    if (logits.rows == 0)
+        return;
     commands_stage(r->c, -1, "logits");
     device_matmul(r->c, &logits, f->h, f->w->output, NULL, NULL, NULL, NULL, f->logits);
     if (r->shape.sampled) {
@@ -199,8 +202,9 @@ static int record_step(struct forward *f, const struct batch *b, struct flight *
         return rc;
     struct recording r = {.f = f, .c = commands_begin(f->device), .mask = b->mask,
                           .shape = step_shape(&f->options, f->table_stride, b)};
-    size_t vocab = (size_t)f->w->hp.vocab, sampled = (size_t)b->n_sampled;
-    size_t read = (size_t)b->n_outputs - sampled;
+    size_t vocab = (size_t)f->w->hp.vocab, width = (size_t)f->w->hp.width;
+    size_t sampled = (size_t)b->n_sampled, states = (size_t)b->n_states;
+    size_t read = (size_t)b->n_outputs - sampled - states;
     commands_stage(r.c, -1, "inputs");
     struct batch inputs = *b;
     if (FAULT(stale_buffer) && device_info(f->device)->gpu)
@@ -212,6 +216,8 @@ static int record_step(struct forward *f, const struct batch *b, struct flight *
         device_download(r.c, f->ids, 0, sampled, flight->ids);
     if (read)
         device_download(r.c, f->logits, sampled * vocab, read * vocab, flight->logits);
+    if (states)
+        device_download(r.c, f->h, (sampled + read) * width, states * width, flight->states);
     flight->commands = r.c;
     if (FAULT(premature_copy) && (rc = buffer_read(f->logits, 0, 1, flight->logits, err)) != 0)
         commands_drop(r.c);
@@ -246,14 +252,14 @@ int forward_end(struct forward *f, struct forward_result *out, struct err *err)
     struct flight *flight = &f->flight[f->first_flight];
     f->first_flight = (f->first_flight + 1) % FORWARD_IN_FLIGHT;
     f->n_flights--;
-    *out = (struct forward_result){flight->ids, flight->logits};
+    *out = (struct forward_result){flight->ids, flight->logits, flight->states};
     return commands_wait(flight->commands, err);
 }
 
 int forward_step(struct forward *f, const struct batch *b, float *logits, struct err *err)
 {
     struct forward_result result;
-    REQUIRE(f->n_flights == 0);
+    REQUIRE(f->n_flights == 0 && b->n_states == 0);
     int rc = forward_begin(f, b, err);
     if (rc == 0)
         rc = forward_end(f, &result, err);

@@ -41,7 +41,7 @@ struct forward;
 enum { FORWARD_IN_FLIGHT = 2, FORWARD_MASKS = 2 };
 struct forward_options {
     int max_rows;      /* of one step */
-    int max_outputs;   /* rows whose logits one step may ask for */
+    int max_outputs;   /* rows whose logits one step may ask for; states of any */
     int max_sequences;
     int block_tokens;  /* tokens per KV block */
     int n_blocks;      /* of all sequences together */
@@ -68,8 +68,9 @@ struct batch {
     int n_sequences;
     const int32_t *table;    /* [n_sequences][table_stride] KV blocks; entries beyond the end are 0 */
     int n_outputs;
-    const int32_t *output;   /* [n_outputs] rows whose logits are wanted */
+    const int32_t *output;   /* [n_outputs] rows whose logits are wanted, or their states */
     int n_sampled;           /* the first outputs: the device chooses their tokens, the logits stay there */
+    int n_states;            /* the last outputs: what they are after the output norm is wanted, no logits */
     const struct sample_row *sampling; /* [n_sampled] */
     int mask;                /* which set of tokens they may choose from */
     int n_copies;
@@ -83,12 +84,13 @@ int forward_in_flight(const struct forward *);
 
 struct forward_result { /* valid until the next forward_begin but one */
     const int32_t *ids;  /* [n_sampled]; -1 where the logits are not finite */
-    const float *logits; /* [n_outputs - n_sampled][vocab] */
+    const float *logits; /* [n_outputs - n_sampled - n_states][vocab] */
+    const float *states; /* [n_states][width] */
 };
 /* Waits for the oldest step under way. ERR_DEVICE. */
 int forward_end(struct forward *, struct forward_result *, struct err *) WARN_UNUSED;
 
-/* A step from begin to end, none being under way: logits [n_outputs - n_sampled][vocab]. */
+/* A step from begin to end, none being under way, of no states: logits [n_outputs - n_sampled][vocab]. */
 int forward_step(struct forward *, const struct batch *, float *logits, struct err *) WARN_UNUSED;
 /* A step that is recorded and not submitted, none being under way: for commands_run. *out is given back with
  * commands_drop. */

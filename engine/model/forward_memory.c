@@ -57,7 +57,7 @@ static void list_activations(struct forward *f, struct activation list[N_ACTIVAT
     const struct activation all[N_ACTIVATIONS] = {
         {rows, width, &f->x, true}, {rows, width, &f->h, false}, {rows, qkv, &f->qkv, false},
         {rows, q, &f->attn, false}, {rows, 2 * ff, &f->gate_up, false}, {rows, ff, &f->act, false},
-        {outputs, width, &f->wanted_x, true}, {outputs, q, &f->wanted_attn, false},
+        {rows, width, &f->wanted_x, true}, {rows, q, &f->wanted_attn, false},
         {outputs, (size_t)hp->vocab, &f->logits, false}};
     memcpy(list, all, sizeof all);
 }
@@ -118,11 +118,13 @@ static int create_buffers(struct forward *f, struct err *err)
 static int create_flights(struct forward *f, struct err *err)
 {
     size_t outputs = (size_t)f->options.max_outputs;
+    size_t states = (size_t)f->options.max_rows * (size_t)f->w->hp.width;
     for (int i = 0; i < FORWARD_IN_FLIGHT; i++) {
         f->flight[i].ids = malloc(outputs * sizeof *f->flight[i].ids);
         f->flight[i].logits = malloc(outputs * (size_t)f->w->hp.vocab * sizeof *f->flight[i].logits);
-        if (!f->flight[i].ids || !f->flight[i].logits)
-            return err_set(err, ERR_NOMEM, "no memory for the logits of %zu rows", outputs);
+        f->flight[i].states = malloc(states * sizeof *f->flight[i].states);
+        if (!f->flight[i].ids || !f->flight[i].logits || !f->flight[i].states)
+            return err_set(err, ERR_NOMEM, "no memory for the results of %zu rows", outputs);
     }
     return 0;
 }
@@ -139,7 +141,8 @@ static void set_sizes(struct forward *f, const struct weights *w, const struct f
 
 size_t forward_result_bytes(const struct hyperparameters *hp, const struct forward_options *options)
 {
-    return (size_t)options->max_outputs * FORWARD_IN_FLIGHT * (size_t)hp->vocab * sizeof(float);
+    size_t logits = (size_t)options->max_outputs * (size_t)hp->vocab;
+    return (logits + (size_t)options->max_rows * (size_t)hp->width) * FORWARD_IN_FLIGHT * sizeof(float);
 }
 
 size_t forward_scratch_bytes(const struct hyperparameters *hp, const struct forward_options *options)
@@ -205,6 +208,7 @@ void forward_destroy(struct forward *f)
     for (int i = 0; i < FORWARD_IN_FLIGHT; i++) {
         free(f->flight[i].ids);
         free(f->flight[i].logits);
+        free(f->flight[i].states);
     }
     buffer_free(f->ids);
     step_inputs_destroy(f->inputs);

@@ -10,6 +10,7 @@ struct flight {
     struct commands *commands;
     int32_t *ids;  /* [max_outputs] */
     float *logits; /* [max_outputs][vocab] */
+    float *states; /* [max_rows][width] */
 };
 
 struct forward {
@@ -25,8 +26,8 @@ struct forward {
     struct buffer *attn;         /* F32 [max_rows][q_width] */
     struct buffer *gate_up;      /* F32 [max_rows][2*ff_width] */
     struct buffer *act;          /* F32 [max_rows][ff_width] */
-    struct buffer *wanted_x;     /* F32 [max_outputs][width]: x of the rows whose logits are wanted */
-    struct buffer *wanted_attn;  /* F32 [max_outputs][q_width] */
+    struct buffer *wanted_x;     /* F32 [max_rows][width]: x of the rows that are outputs */
+    struct buffer *wanted_attn;  /* F32 [max_rows][q_width] */
     struct buffer *logits;       /* F32 [max_outputs][vocab] */
     struct buffer *ids;          /* I32 [max_outputs] what the last step that chose has chosen */
     struct buffer *allowed[FORWARD_MASKS]; /* I32 [(vocab + 31) / 32] bits */

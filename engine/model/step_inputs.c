@@ -8,7 +8,7 @@
 enum { LAYOUT_DECODE, LAYOUT_FULL, LAYOUT_COUNT, LEAST_CONTEXT = 256, ALIGNMENT = 16 };
 
 struct layout {
-    size_t rows, outputs;                      /* at most */
+    size_t rows, outputs;                      /* at most; outputs: with logits */
     size_t first[INPUT_COUNT], n[INPUT_COUNT]; /* elements of the buffer */
     size_t end;
     struct buffer *view[INPUT_COUNT];
@@ -25,7 +25,7 @@ static void lay_out(struct layout *l, size_t rows, size_t outputs, const struct 
                     size_t table_stride)
 {
     *l = (struct layout){.rows = rows, .outputs = outputs};
-    const size_t n[INPUT_COUNT] = {rows, rows, rows, rows, outputs, outputs * SAMPLE_ROW_INTS,
+    const size_t n[INPUT_COUNT] = {rows, rows, rows, rows, rows, outputs * SAMPLE_ROW_INTS,
                                    (size_t)o->max_sequences * table_stride, 2 * (size_t)o->n_blocks};
     for (int i = 0; i < INPUT_COUNT; i++) {
         l->first[i] = l->end;
@@ -88,7 +88,7 @@ void step_inputs_destroy(struct step_inputs *in)
 struct step_shape step_shape(const struct forward_options *o, int table_stride, const struct batch *b)
 {
     struct step_shape s = {.rows = b->n_rows, .outputs = b->n_outputs, .sampled = b->n_sampled,
-                           .copies = b->n_copies, .single = true, .whole = b->n_outputs == b->n_rows};
+                           .states = b->n_states, .copies = b->n_copies, .single = true, .whole = b->n_outputs == b->n_rows};
     int64_t last = 0, context = LEAST_CONTEXT, most = (int64_t)table_stride * o->block_tokens;
     for (int r = 0; r < b->n_rows; r++) {
         last = b->position[r] > last ? b->position[r] : last;
@@ -115,7 +115,7 @@ void step_inputs_upload(struct step_inputs *in, struct commands *c, const struct
                         const struct step_shape *s, struct buffer *buffers[INPUT_COUNT])
 {
     const struct layout *few = &in->layout[LAYOUT_DECODE];
-    bool fits = (size_t)b->n_rows <= few->rows && (size_t)b->n_outputs <= few->outputs;
+    bool fits = (size_t)b->n_rows <= few->rows && (size_t)(b->n_outputs - b->n_states) <= few->outputs;
     const struct layout *l = fits ? few : &in->layout[LAYOUT_FULL];
     put(in, l, INPUT_TOKEN, b->token, b->n_rows);
     put(in, l, INPUT_POSITION, b->position, b->n_rows);

@@ -7,8 +7,8 @@
 
 enum step_input {
     INPUT_TOKEN, INPUT_POSITION, INPUT_SEQUENCE, INPUT_SLOT, /* [rows] */
-    INPUT_OUTPUT,   /* [outputs] */
-    INPUT_SAMPLING, /* [outputs][SAMPLE_ROW_INTS] */
+    INPUT_OUTPUT,   /* [rows] */
+    INPUT_SAMPLING, /* [outputs with logits][SAMPLE_ROW_INTS] */
     INPUT_TABLE,    /* [sequences][table_stride] */
     INPUT_COPY,     /* [copies][2] */
     INPUT_COUNT
@@ -16,7 +16,7 @@ enum step_input {
 
 /* All that operator arguments depend on. */
 struct step_shape {
-    int rows, outputs, sampled, copies;
+    int rows, outputs, sampled, states, copies;
     int context;      /* above every position: a power of two from 256 on, or all there is */
     int table_stride; /* KV blocks of such a context */
     bool single;      /* no two rows belong to one sequence */

@@ -61,7 +61,7 @@ void runner_add(struct runner *r, struct request *q, double now, struct event_li
     q->next = NULL;
     *(r->last ? &r->last->next : &r->first) = q;
     r->last = q;
-    if (q->max_tokens == 0 && !q->prompt_logprobs && !q->warm) {
+    if (q->max_tokens == 0 && !q->prompt_logprobs && !q->warm && !q->embed) {
         q->admitted = q->first_token = now;
         for (int i = 0; i < q->choices; i++) runner_finish(&q->sequence[i], FINISH_LENGTH, out);
         return;

@@ -65,6 +65,12 @@ static int check(const struct engine_request *q, const struct request_limits *li
     if (q->warm && (q->max_tokens != 0 || q->choices > 1 || q->prompt_logprobs || q->no_cache)) {
         return err_set(err, ERR_INVALID, "a request that warms the cache does nothing else");
     }
+    if (q->embed < ENGINE_POOL_NONE || q->embed > ENGINE_POOL_LAST) {
+        return err_set(err, ERR_INVALID, "there is no pooling %d", (int)q->embed);
+    }
+    if (q->embed && (q->max_tokens != 0 || q->choices > 1 || q->prompt_logprobs || q->warm)) {
+        return err_set(err, ERR_INVALID, "a request for an embedding does nothing else");
+    }
     if (q->credit < 0) return err_set(err, ERR_INVALID, "credit must be at least 0");
     if (q->want && !q->prompt_logprobs) return err_set(err, ERR_INVALID, "want needs prompt_logprobs");
     for (size_t i = 0; i < q->n_stop; i++) {
@@ -176,9 +182,10 @@ int request_create(struct request **out, const struct engine_request *q, const s
     r->logprobs = q->logprobs;
     r->prompt_logprobs = q->prompt_logprobs;
     r->n_top = q->logprobs || q->prompt_logprobs ? q->n_top : 0;
-    r->private = q->no_cache;
+    r->embed = q->embed;
+    r->private = q->no_cache || (q->embed && q->embed != ENGINE_POOL_LAST); /* the others need early states too */
     r->warm = q->warm;
-    r->explains = q->explain_cache && !q->no_cache && !q->prompt_logprobs;
+    r->explains = q->explain_cache && !r->private && !q->prompt_logprobs;
     r->bounded = q->credit > 0;
     r->credit = q->credit;
     r->deadline = q->deadline;
@@ -188,7 +195,8 @@ int request_create(struct request **out, const struct engine_request *q, const s
     r->told_ahead = -1;
     r->next_logprob = NAN;
     r->prompt = copy(q->prompt, q->n_prompt, sizeof *q->prompt);
-    if (!r->prompt || !copy_bias(r, limits) || (q->want && !copy_want(r, q->want))) {
+    if (r->embed) r->pooled = calloc((size_t)limits->width, sizeof *r->pooled);
+    if (!r->prompt || !copy_bias(r, limits) || (q->want && !copy_want(r, q->want)) || (r->embed && !r->pooled)) {
         rc = err_set(err, ERR_NOMEM, "out of memory for a request");
         goto fail;
     }
@@ -224,5 +232,6 @@ void request_free(struct request *r)
     free(r->want_ids);
     free(r->bias);
     free(r->prompt);
+    free(r->pooled);
     free(r);
 }

@@ -166,7 +166,7 @@ static int make_room(struct runner *r, struct err *err)
     m->sequence = malloc(rows * sizeof *m->sequence);
     m->slot = malloc(rows * sizeof *m->slot);
     m->table = malloc((size_t)r->parallel * (size_t)r->stride * sizeof *m->table);
-    m->output = malloc(outputs * sizeof *m->output);
+    m->output = malloc(rows * sizeof *m->output);
     m->sampling = malloc(outputs * sizeof *m->sampling);
     bool records = true;
     for (int i = 0; i < FORWARD_IN_FLIGHT; i++) {
@@ -196,6 +196,7 @@ int runner_prepare(struct runner *r, struct err *err)
     if (rc) return rc;
     r->facts.limits.kv = r->kv;
     r->facts.limits.vocab = r->facts.hyper->vocab;
+    r->facts.limits.width = r->facts.hyper->width;
     r->facts.kv_blocks = blocks;
     r->facts.block_tokens = BLOCK_TOKENS;
     r->facts.step_rows = r->max_rows;

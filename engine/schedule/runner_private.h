@@ -1,4 +1,4 @@
-/* The runner's members, for runner.c, live.c, step.c, outcome.c and bench.c. */
+/* The runner's members, for runner.c, live.c, step.c, outcome.c, pooling.c and bench.c. */
 #ifndef HEARTH_RUNNER_PRIVATE_H
 #define HEARTH_RUNNER_PRIVATE_H
 
@@ -17,7 +17,7 @@ enum { MASK_WITH_ENDS, MASK_WITHOUT_ENDS };
 struct step_room {
     int32_t *token, *position, *sequence, *slot; /* [max_rows] */
     int32_t *table;                              /* [parallel][stride] */
-    int32_t *output;                             /* [max_outputs] */
+    int32_t *output;                             /* [max_rows] */
     struct sample_row *sampling;                 /* [max_outputs] */
 };
 
@@ -31,6 +31,8 @@ struct step_part {
     bool chosen;               /* on the device: ids[place] */
     int place;
     int outputs;               /* rows of logits that come back */
+    int states;                /* rows whose states come back instead, */
+    int state;                 /* from this one on */
 };
 
 struct step_record {
@@ -109,5 +111,13 @@ void step_room_rows(struct runner *, struct batch *, const struct kv_table *, in
 /* What a part of a step gave becomes events. `logits` [outputs][vocab]; `id`: what the device chose. */
 int step_outcome(struct runner *, const struct step_part *, const float *logits, int32_t id,
                  struct event_list *out, struct runner_counts *, struct err *) WARN_UNUSED;
+
+/* ---- pooling.c ---- */
+
+/* Sets which rows' states the part of an embedding needs. */
+void pooling_want(struct step_part *);
+/* Takes these, [states][width], and ends the request with its embedding when they are the last. */
+int pooling_take(struct runner *, const struct step_part *, const float *states, struct event_list *out,
+                 struct err *) WARN_UNUSED;
 
 #endif

@@ -61,6 +61,9 @@ struct request {
     bool ignore_eos, logprobs, prompt_logprobs;
     bool private;          /* neither finds nor leaves anything in the prefix cache */
     bool warm;             /* fills the prefix cache and says nothing */
+    enum engine_pooling embed; /* NONE: tokens are wanted */
+    double *pooled;        /* [width] sum of the states wanted; NULL: none are */
+    int n_pooled;          /* prompt tokens whose states are in it, or were passed over */
     bool explains;         /* tells where the prompt left what is cached: */
     struct engine_explain explain; /* as of its turn; only `diverges` and `cached` before the end */
     bool biased;           /* by logit_bias: more than ignore_eos does */
@@ -98,7 +101,7 @@ struct request {
 /* What a request must fit. */
 struct request_limits {
     int context;             /* tokens of one sequence */
-    int vocab;
+    int vocab, width;
     const int32_t *end_ids;  /* tokens that end a text */
     int n_end_ids;
     const struct kv_blocks *kv;

@@ -82,6 +82,10 @@ static struct step_part part_of(const struct runner *r, struct task *t)
     struct step_part p = {.sequence = (struct sequence *)t, .first = t->n_computed, .rows = t->rows,
                           .completes = t->n_computed + t->rows >= t->n_tokens, .scored = t->scored};
     if (p.completes) p.drafts = p.first + p.rows - t->n_tokens;
+    if (p.sequence->request->embed) {
+        pooling_want(&p);
+        return p;
+    }
     p.chosen = p.completes && device_chooses(r, p.sequence);
     p.outputs = p.scored ? p.rows : p.completes && !p.chosen ? 1 + p.drafts : 0;
     return p;
@@ -109,16 +113,19 @@ static void add_part(struct runner *r, struct batch *b, struct step_part *p, int
         m->output[b->n_outputs++] = row + p->rows - 1;
     }
     for (int i = p->rows - p->outputs; i < p->rows; i++) m->output[b->n_outputs++] = row + i;
+    for (int i = 0; i < p->states; i++) m->output[b->n_outputs++] = row + p->state + i;
+    b->n_states += p->states;
 }
 
-/* Parts of which the device chooses a token come first, so that other logits lie together. It chooses by one
- * mask in a step: the oldest decides by which, those who need the other are chosen here. */
+/* Parts of which the device chooses a token come first and those whose states are wanted last, so that other logits
+ * lie together. It chooses by one mask in a step: the oldest decides by which, those who need the other are chosen
+ * here. */
 static void fill(struct runner *r, const struct plan *plan, struct batch *b, struct step_record *record)
 {
     int mask = -1;
     step_room_begin(r, b);
     record->n_parts = 0;
-    for (int pass = 0; pass < 2; pass++) {
+    for (int pass = 0; pass < 3; pass++) {
         for (int i = 0; i < plan->n_tasks; i++) {
             struct step_part p = part_of(r, plan->task[i]);
             if (pass == 0) r->streams += p.completes && p.rows - p.drafts == 1;
@@ -128,7 +135,7 @@ static void fill(struct runner *r, const struct plan *plan, struct batch *b, str
                 p.chosen = false;
                 p.outputs = 1;
             }
-            if (p.chosen != (pass == 0)) continue;
+            if (pass != (p.chosen ? 0 : p.states ? 2 : 1)) continue;
             add_part(r, b, &p, record->n_parts);
             record->part[record->n_parts++] = p;
         }
@@ -136,7 +143,7 @@ static void fill(struct runner *r, const struct plan *plan, struct batch *b, str
     b->mask = mask < 0 ? 0 : mask;
     b->n_copies = plan->copies.n;
     b->copy = plan->copies.pair;
-    REQUIRE(b->n_rows <= r->max_rows && b->n_outputs <= r->max_outputs);
+    REQUIRE(b->n_rows <= r->max_rows && b->n_outputs - b->n_states <= r->max_outputs);
 }
 
 /* ---- steps under way ---- */
@@ -229,7 +236,8 @@ static void publish(struct runner *r, const struct step_part *p)
 
 /* `failed` is what became of the whole step. */
 static void end_part(struct runner *r, const struct step_part *p, const struct err *failed,
-                     const float *logits, int32_t id, struct event_list *out, struct runner_counts *counts)
+                     const float *logits, const float *states, int32_t id, struct event_list *out,
+                     struct runner_counts *counts)
 {
     struct err err = {0};
     struct request *q = p->sequence->request;
@@ -242,8 +250,9 @@ static void end_part(struct runner *r, const struct step_part *p, const struct e
     if (!failed && !q->private && p->sequence->scheduled) publish(r, p);
     if (failed) {
         runner_end(q, failed, clock_seconds(), out);
-    } else if (!q->over && !p->sequence->finished && (p->completes || p->scored)) {
-        int rc = step_outcome(r, p, logits, id, out, counts, &err);
+    } else if (!q->over && !p->sequence->finished && (p->completes || p->scored || p->states)) {
+        int rc = q->embed ? pooling_take(r, p, states, out, &err)
+                          : step_outcome(r, p, logits, id, out, counts, &err);
         if (rc) runner_end(q, &err, clock_seconds(), out);
     }
     if (p->completes || p->scored) runner_balance(q);
@@ -281,11 +290,13 @@ static void end_step(struct runner *r, struct event_list *out, struct runner_cou
     r->n_records--;
     int rc = forward_end(r->forward, &result, &err);
     uint64_t tokens = counts->completion_tokens;
-    const float *logits = result.logits;
+    const float *logits = result.logits, *states = result.states;
     for (int i = 0; i < record->n_parts; i++) {
         const struct step_part *p = &record->part[i];
-        end_part(r, p, rc ? &err : NULL, logits, p->chosen && !rc ? result.ids[p->place] : -1, out, counts);
+        int32_t id = p->chosen && !rc ? result.ids[p->place] : -1;
+        end_part(r, p, rc ? &err : NULL, logits, states, id, out, counts);
         logits += (size_t)p->outputs * (size_t)r->facts.hyper->vocab;
+        states += (size_t)p->states * (size_t)r->facts.hyper->width;
     }
     if (rc) return;
     learn(r, record);

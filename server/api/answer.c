@@ -13,6 +13,8 @@ const struct answer_format *answer_format_of(enum api_endpoint endpoint)
     case API_TEXT: return &format_text;
     case API_RESPONSES: return &format_responses;
     case API_MESSAGES: return &format_messages;
+    case API_EMBEDDINGS: return &format_embeddings;
+    case API_INFILL: return &format_infill;
     case API_OLLAMA_CHAT:
     case API_OLLAMA_GENERATE: return &format_ollama;
     default: return &format_chat;
@@ -117,6 +119,7 @@ static void dispose_choice(struct choice *choice)
     }
     free(choice->blocks);
     pieces_destroy(choice->pieces);
+    bytes_dispose(&choice->embedding);
     json_decref(choice->logprobs);
 }
 
@@ -389,6 +392,8 @@ static int end_choice(struct part *part, struct choice *choice, const struct eng
         return -1;
     job->finished++;
     job->completion_tokens += event->completion_tokens;
+    part->prefill_seconds = event->prefill_seconds;
+    part->decode_seconds = event->decode_seconds;
     job->prefill_seconds += event->prefill_seconds;
     job->decode_seconds += event->decode_seconds;
     if (part->prompt_tokens == 0) { /* counted once, whatever n */

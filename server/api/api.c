@@ -44,6 +44,8 @@ static const struct route {
     {"/slots", ROUTE_SLOTS, false, false, true},
     {"/chat/completions", ROUTE_JOB, true, false, false, .endpoint = API_CHAT},
     {"/completions", ROUTE_JOB, true, false, false, .endpoint = API_TEXT},
+    {"/infill", ROUTE_JOB, true, false, false, .endpoint = API_INFILL},
+    {"/embeddings", ROUTE_JOB, true, false, false, .endpoint = API_EMBEDDINGS},
     {"/responses", ROUTE_JOB, true, false, false, .endpoint = API_RESPONSES},
     {"/responses/input_tokens", ROUTE_JOB, true, false, false, .endpoint = API_RESPONSES | API_PROMPT_ONLY},
     {"/responses/", ROUTE_RESPONSE, false, false, true, .any = true},
@@ -77,9 +79,9 @@ static const char cors_headers[] =
 
 static const char root_text[] =
     "hearth " HEARTH_VERSION ": an OpenAI-compatible API.\n"
-    "POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, GET /v1/models, "
-    "POST /tokenize, POST /detokenize, POST /apply-template, GET /health, GET /metrics, GET /slots, GET /props, "
-    "GET /openapi.json; "
+    "POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, "
+    "GET /v1/models, POST /infill, POST /tokenize, POST /detokenize, POST /apply-template, GET /health, GET /metrics, "
+    "GET /slots, GET /props, GET /openapi.json; "
     "Ollama's POST /api/chat, POST /api/generate, GET /api/tags, POST /api/show, GET /api/ps, GET /api/version\n";
 
 /* ---- answers ---- */

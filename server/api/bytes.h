@@ -13,6 +13,8 @@ struct bytes {
 };
 
 void bytes_add(struct bytes *, const void *data, size_t length);
+/* RFC 4648. */
+void bytes_add_base64(struct bytes *, const unsigned char *data, size_t length);
 /* Compact JSON; a NULL value (no memory) fails. */
 void bytes_add_json(struct bytes *, const json_t *);
 /* One server-sent event: "data: …\n\n". */

@@ -58,7 +58,8 @@ struct answer_format {
     int (*whole)(struct job *, struct bytes *body);
 };
 
-extern const struct answer_format format_chat, format_text, format_responses, format_messages, format_ollama;
+extern const struct answer_format format_chat, format_text, format_responses, format_messages, format_ollama,
+    format_embeddings, format_infill;
 /* By the endpoint of job->request; never NULL. */
 const struct answer_format *answer_format_of(enum api_endpoint);
 

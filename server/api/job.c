@@ -126,6 +126,7 @@ static int submit_part(struct job *job, struct part *part, struct err *err)
         .max_tokens = request->max_tokens,
         .ignore_eos = request->ignore_eos,
         .thinking = request->thinking,
+        .embed = request->pooling,
         .logprobs = request->logprobs,
         .n_top = request->n_top,
         .prompt_logprobs = request->logprobs && request->echo,
@@ -423,6 +424,10 @@ void job_event(const struct engine_event *event)
     case ENGINE_TEXT:
         if (!job->over)
             answer_text(part, event);
+        break;
+    case ENGINE_EMBEDDING:
+        if (!job->over)
+            answer_embedding(part, event);
         break;
     case ENGINE_DONE:
         if (!job->over)

@@ -26,6 +26,7 @@ struct choice {
     bool thought;            /* its reasoning has ended */
     bool begun;              /* role or echo are out */
     uint64_t last_event;     /* uv_hrtime of its last token; 0: none, or it waited for the reader then */
+    struct bytes embedding;  /* as it is answered, in JSON */
     enum finish finish;      /* FINISH_NONE: goes on */
     int stop;                /* which of the request's stop strings ended it; -1: none */
 };
@@ -39,6 +40,7 @@ struct part { /* one prompt: one request of the engine */
     int first_choice;
     int undelivered;         /* events whose credit has not been returned */
     int prompt_tokens;
+    double prefill_seconds, decode_seconds; /* of its last choice that ended */
     json_t *echo;            /* logprobs of the prompt's tokens; NULL where not asked for */
     size_t n_echo;           /* prompt tokens that have come */
     int64_t offset;          /* characters in them */
@@ -108,6 +110,8 @@ void answer_kept(struct job *);
 void answer_prompt(struct part *, const struct engine_event *);
 void answer_text(struct part *, const struct engine_event *);
 void answer_done(struct part *, const struct engine_event *);
+/* format_embeddings.c */
+void answer_embedding(struct part *, const struct engine_event *);
 /* Tells a client that waits for its stream how many are before it. */
 void answer_queued(struct part *, const struct engine_event *);
 /* Everything written was handed to the socket: the engine gets its credit back. */

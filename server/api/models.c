@@ -20,10 +20,10 @@ json_t *api_model_json(const struct served *served, int64_t created)
     if (!object || !served->model)
         return object;
     const struct model_info *info = engine_model_info(served->model);
-    json_t *more = json_pack("{s:i, s:{s:s, s:s, s:I, s:i, s:i, s:s}}", "max_model_len", info->context_length, "meta",
+    json_t *more = json_pack("{s:i, s:{s:s, s:s, s:I, s:i, s:i, s:i, s:s}}", "max_model_len", info->context_length, "meta",
                              "architecture", info->architecture, "quantization", info->quantization, "parameters",
                              (json_int_t)info->parameters, "context_trained", info->context_trained, "vocabulary",
-                             info->vocab, "license", info->license);
+                             info->vocab, "embedding_length", info->width, "license", info->license);
     int failed = !more || json_object_update(object, more);
     json_decref(more);
     if (!failed)

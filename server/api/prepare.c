@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "embeddings.h"
+#include "infill.h"
 #include "tools.h"
 
 static bool ends_with_assistant(const json_t *messages)
@@ -51,31 +53,21 @@ static int prepare_text(const struct api_request *request, struct api_prompt *pr
     struct err err = {0};
     if (!prompt->text)
         return 0;
-    const char *suffix = request->suffix;
+    if (request->suffix)
+        return api_prepare_infill(request, prompt, model, error);
     unsigned flags = TOKENIZE_SPECIAL | TOKENIZE_BOS;
     if (request->endpoint == API_TOKENIZE)
         flags = (request->parse_special ? TOKENIZE_SPECIAL : 0) | (request->add_special ? TOKENIZE_BOS : 0);
-    int failed = suffix ? engine_fim(model, prompt->text, suffix, &prompt->ids, &err)
-                        : engine_tokenize(model, prompt->text, prompt->length, flags, &prompt->ids, &err);
-    if (failed)
-        return api_error_engine(error, &err, suffix ? "suffix" : api_prompt_name(request));
+    if (request->endpoint == API_EMBEDDINGS)
+        flags |= TOKENIZE_EOS;
+    if (engine_tokenize(model, prompt->text, prompt->length, flags, &prompt->ids, &err))
+        return api_error_engine(error, &err, api_prompt_name(request));
 
     size_t length = 0;
     const char *first = prompt->ids.n > 0 ? engine_token_bytes(model, prompt->ids.ids[0], &length) : NULL;
     if (first && (length > prompt->length || memcmp(first, prompt->text, length) != 0))
         prompt->echo_skip = 1;
     return 0;
-}
-
-const char *api_prompt_name(const struct api_request *request)
-{
-    switch (request->endpoint) {
-    case API_TEXT: return "prompt";
-    case API_RESPONSES: return "input";
-    case API_TOKENIZE: return "content";
-    case API_DETOKENIZE: return "tokens";
-    default: return "messages";
-    }
 }
 
 static int prepare_grammar(struct api_request *request, const struct model *model, struct api_error *error)
@@ -92,11 +84,14 @@ int api_prepare(struct api_request *request, const struct model *model, struct a
 {
     if (request->messages && prepare_chat(request, model, error))
         return -1;
+    if (request->endpoint == API_EMBEDDINGS && api_prepare_embeddings(request, model, error))
+        return -1;
     for (size_t i = 0; i < request->n_prompts; i++) {
         struct api_prompt *prompt = &request->prompts[i];
         if (prepare_text(request, prompt, model, error))
             return -1;
-        if (prompt->ids.n == 0 && !request->prompt_only)
+        bool empty = request->endpoint == API_EMBEDDINGS && prompt->text && prompt->length == 0;
+        if ((empty || prompt->ids.n == 0) && !request->prompt_only)
             return api_error_set(error, 400, "invalid_value", api_prompt_name(request),
                                  "The prompt is empty: it has no tokens.");
     }

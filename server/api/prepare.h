@@ -4,9 +4,6 @@
 
 #include "request.h"
 
-/* The parameter that the prompt comes from. */
-const char *api_prompt_name(const struct api_request *);
-
 /* Renders and tokenises: every prompt has its ids afterwards. Any thread; may take long. */
 int api_prepare(struct api_request *, const struct model *, struct api_error *) WARN_UNUSED;
 

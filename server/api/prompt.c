@@ -5,22 +5,35 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int wrong_prompt(struct api_error *error)
+const char *api_prompt_name(const struct api_request *request)
+{
+    switch (request->endpoint) {
+    case API_TEXT: return "prompt";
+    case API_RESPONSES:
+    case API_EMBEDDINGS: return "input";
+    case API_TOKENIZE: return "content";
+    case API_DETOKENIZE: return "tokens";
+    case API_INFILL: return "input_prefix";
+    default: return "messages";
+    }
+}
+
+static int wrong_tokens(const char *name, struct api_error *error)
+{
+    return api_error_set(error, 400, "invalid_type", name, "'%s' must be an array of token ids.", name);
+}
+
+static int wrong_prompt(const char *name, struct api_error *error)
 {
     return api_error_set(
-        error, 400, "invalid_type", "prompt",
-        "'prompt' must be a string, an array of strings, an array of token ids or an array of "
-        "arrays of token ids.");
+        error, 400, "invalid_type", name,
+        "'%s' must be a string, an array of strings, an array of token ids or an array of "
+        "arrays of token ids.", name);
 }
 
-static int wrong_tokens(struct api_error *error)
+static int empty_prompt(const char *name, struct api_error *error)
 {
-    return api_error_set(error, 400, "invalid_type", "tokens", "'tokens' must be an array of token ids.");
-}
-
-static int empty_prompt(struct api_error *error)
-{
-    return api_error_set(error, 400, "invalid_value", "prompt", "'prompt' must not be empty.");
+    return api_error_set(error, 400, "invalid_value", name, "'%s' must not be empty.", name);
 }
 
 static int wrong_id(const char *name, long long id, int vocab, struct api_error *error)
@@ -41,7 +54,7 @@ int api_check_ids(const struct api_request *request, int vocab, struct api_error
         const struct ids *ids = &request->prompts[i].ids;
         for (size_t k = 0; k < ids->n; k++) {
             if (ids->ids[k] >= vocab)
-                return wrong_id(request->endpoint == API_DETOKENIZE ? "tokens" : "prompt", ids->ids[k], vocab, error);
+                return wrong_id(api_prompt_name(request), ids->ids[k], vocab, error);
         }
     }
     for (size_t i = 0; i < request->n_bias; i++) {
@@ -54,8 +67,8 @@ int api_check_ids(const struct api_request *request, int vocab, struct api_error
 }
 
 /* `wrong` is for what is no token id. */
-static int read_ids(struct api_prompt *prompt, const char *name, int (*wrong)(struct api_error *), const json_t *value,
-                    int vocab, struct api_error *error)
+static int read_ids(struct api_prompt *prompt, const char *name, int (*wrong)(const char *name, struct api_error *),
+                    const json_t *value, int vocab, struct api_error *error)
 {
     size_t n = json_array_size(value);
     prompt->ids.ids = malloc(n * sizeof *prompt->ids.ids);
@@ -65,7 +78,7 @@ static int read_ids(struct api_prompt *prompt, const char *name, int (*wrong)(st
     for (size_t i = 0; i < n; i++) {
         int64_t id;
         if (!api_json_integer(json_array_get(value, i), &id))
-            return wrong(error);
+            return wrong(name, error);
         if (id < 0 || id >= vocab)
             return wrong_id(name, (long long)id, vocab, error);
         prompt->ids.ids[i] = (int32_t)id;
@@ -79,21 +92,22 @@ static void take_text(struct api_prompt *prompt, const json_t *value)
     prompt->length = json_string_length(value);
 }
 
-int api_read_prompt(struct api_request *request, json_t *value, int vocab, struct api_error *error)
+int api_read_prompt(struct api_request *request, json_t *value, const char *name, int vocab,
+                    struct api_error *error)
 {
     const json_t *first = json_array_get(value, 0);
     bool many = json_is_string(first) || json_is_array(first);
     if (!json_is_string(value) && !json_is_array(value))
-        return wrong_prompt(error);
+        return wrong_prompt(name, error);
     if (json_is_array(value) && !first)
-        return empty_prompt(error);
+        return empty_prompt(name, error);
     if (!many && json_is_array(value) && !json_is_number(first))
-        return wrong_prompt(error);
+        return wrong_prompt(name, error);
 
     size_t n = many ? json_array_size(value) : 1;
     if (n > API_MAX_PROMPTS)
-        return api_error_set(error, 400, "invalid_value", "prompt",
-                             "'prompt' has %zu entries; %d are the most.", n, API_MAX_PROMPTS);
+        return api_error_set(error, 400, "invalid_value", name, "'%s' has %zu entries; %d are the most.", name, n,
+                             API_MAX_PROMPTS);
     request->prompts = calloc(n, sizeof *request->prompts);
     if (!request->prompts)
         return api_error_memory(error);
@@ -104,16 +118,16 @@ int api_read_prompt(struct api_request *request, json_t *value, int vocab, struc
         return 0;
     }
     if (!many)
-        return read_ids(&request->prompts[0], "prompt", wrong_prompt, value, vocab, error);
+        return read_ids(&request->prompts[0], name, wrong_prompt, value, vocab, error);
     for (size_t i = 0; i < n; i++) {
         const json_t *entry = json_array_get(value, i);
         if (json_typeof(entry) != json_typeof(first))
-            return wrong_prompt(error);
+            return wrong_prompt(name, error);
         if (json_is_string(entry))
             take_text(&request->prompts[i], entry);
         else if (json_array_size(entry) == 0)
-            return empty_prompt(error);
-        else if (read_ids(&request->prompts[i], "prompt", wrong_prompt, entry, vocab, error))
+            return empty_prompt(name, error);
+        else if (read_ids(&request->prompts[i], name, wrong_prompt, entry, vocab, error))
             return -1;
     }
     return 0;
@@ -141,7 +155,7 @@ int api_read_content(struct api_request *request, json_t *value, struct api_erro
 int api_read_tokens(struct api_request *request, json_t *value, int vocab, struct api_error *error)
 {
     if (!json_is_array(value))
-        return wrong_tokens(error);
+        return wrong_tokens("tokens", error);
     if (one_prompt(request, error))
         return -1;
     if (json_array_size(value) == 0)

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "anthropic.h"
+#include "embeddings.h"
+#include "infill.h"
 #include "ollama.h"
 #include "responses.h"
 #include "structured.h"
@@ -15,7 +17,7 @@
 
 enum kind {
     BOOLEAN, INTEGER, WIDE, NUMBER, STRING, OBJECT, MESSAGES, PROMPT, STREAM_OPTIONS, STOP, LOGIT_BIAS, TOOLS,
-    CONTENT, TOKENS, TOOL_CHOICE, EFFORT, RESPONSE_FORMAT, STRUCTURED, DEPRECATED, UNSUPPORTED,
+    CONTENT, TOKENS, ENCODING, POOLING, FILES, TOOL_CHOICE, EFFORT, RESPONSE_FORMAT, STRUCTURED, DEPRECATED, UNSUPPORTED,
     INPUT, RESPONSES_TOOLS, RESPONSES_TOOL_CHOICE, RESPONSES_TEXT, RESPONSES_REASONING, INCLUDE, METADATA, TRUNCATION,
     ANTHROPIC_MESSAGES, SYSTEM, ANTHROPIC_TOOLS, ANTHROPIC_TOOL_CHOICE, THINKING, ANTHROPIC_METADATA, OUTPUT_CONFIG,
     OLLAMA_MESSAGES, THINK, KEEP_ALIVE, OLLAMA_FORMAT, WITHOUT_EFFECT
@@ -27,13 +29,15 @@ enum kind {
 #define ANTHROPIC API_MESSAGES
 #define TOKENIZE API_TOKENIZE
 #define DETOKENIZE API_DETOKENIZE
+#define EMBEDDINGS API_EMBEDDINGS
+#define INFILL API_INFILL
 #define OLLAMA_CHAT API_OLLAMA_CHAT
 #define OLLAMA_GENERATE API_OLLAMA_GENERATE
 #define OLLAMA_SHOW API_OLLAMA_SHOW
 #define OLLAMA (API_OLLAMA_CHAT | API_OLLAMA_GENERATE)
 #define BOTH (API_CHAT | API_TEXT)
 #define CHATS (API_CHAT | API_RESPONSES | API_MESSAGES)
-#define ALL (API_TEXT | CHATS)
+#define ALL (API_TEXT | API_INFILL | CHATS)
 
 const struct api_param api_params[PARAM_COUNT] = {
 #define PARAM(name, row, kind, minimum, maximum, fallback, field, endpoints, meaning) \
@@ -258,7 +262,13 @@ static int read_param(struct api_request *request, int row, json_t *value, int v
     case MESSAGES:
         return api_read_messages(request, value, error);
     case PROMPT:
-        return api_read_prompt(request, value, vocab, error);
+        return api_read_prompt(request, value, param->name, vocab, error);
+    case ENCODING:
+        return api_read_encoding(request, value, error);
+    case POOLING:
+        return api_read_pooling(request, value, error);
+    case FILES:
+        return api_read_files(request, value, error);
     case CONTENT:
         return api_read_content(request, value, error);
     case TOKENS:
@@ -321,6 +331,10 @@ static int check_required(const struct api_request *request, struct api_error *e
     switch (request->endpoint) {
     case API_CHAT: missing = request->messages ? NULL : "messages"; break;
     case API_TEXT: missing = request->prompts ? NULL : "prompt"; break;
+    case API_EMBEDDINGS: missing = request->prompts ? NULL : "input"; break;
+    case API_INFILL:
+        missing = !request->gap_prefix ? "input_prefix" : !request->suffix ? "input_suffix" : NULL;
+        break;
     case API_TOKENIZE: missing = request->prompts ? NULL : "content"; break;
     case API_DETOKENIZE: missing = request->prompts ? NULL : "tokens"; break;
     case API_RESPONSES: missing = request->input ? NULL : "input"; break;
@@ -347,28 +361,32 @@ static int make_messages(struct api_request *request, struct api_error *error)
         return responses_messages(request, NULL, error);
     if (request->endpoint & API_OLLAMA)
         return ollama_finish(request, error);
+    if (request->endpoint == API_INFILL)
+        return api_infill_prompt(request, error);
     return 0;
+}
+
+static int check_length(struct api_request *request, struct api_error *error)
+{
+    const bool *given = request->given;
+    if (request->endpoint == API_EMBEDDINGS)
+        return 0;
+    if (given[PARAM_max_completion_tokens])
+        request->max_tokens = request->max_completion_tokens;
+    else if (!given[PARAM_max_tokens] && !given[PARAM_max_output_tokens] && !given[PARAM_n_predict] &&
+             !(given[PARAM_num_predict] && request->max_tokens > 0))
+        request->max_tokens = request->endpoint == API_TEXT ? 16 : -1;
+    if (request->max_tokens != 0 || request->endpoint == API_TEXT || request->endpoint == API_INFILL)
+        return 0;
+    const char *name = given[PARAM_max_completion_tokens] ? "max_completion_tokens" : "max_tokens";
+    return api_error_set(error, 400, "invalid_value", name, "'%s' must be at least 1.", name);
 }
 
 /* What no single parameter can tell. */
 static int check_together(struct api_request *request, struct api_error *error)
 {
-    bool chat = request->endpoint != API_TEXT;
-    bool bound = request->given[PARAM_max_tokens] || request->given[PARAM_max_output_tokens] ||
-                 (request->given[PARAM_num_predict] && request->max_tokens > 0);
-    if (check_required(request, error))
+    if (check_required(request, error) || check_length(request, error))
         return -1;
-
-    if (request->given[PARAM_max_completion_tokens])
-        request->max_tokens = request->max_completion_tokens;
-    else if (!bound)
-        request->max_tokens = chat ? -1 : 16;
-    if (chat && request->max_tokens == 0) {
-        const char *name =
-            request->given[PARAM_max_completion_tokens] ? "max_completion_tokens" : "max_tokens";
-        return api_error_set(error, 400, "invalid_value", name, "'%s' must be at least 1.", name);
-    }
-
     if (request->given[PARAM_text_logprobs])
         request->logprobs = true;
     if (request->n_top > 0 && !request->logprobs)
@@ -381,7 +399,7 @@ static int check_together(struct api_request *request, struct api_error *error)
         request->sampling.top_k = 0;
 
     /* An empty suffix leaves nothing to join: an ordinary completion. */
-    if (request->suffix && !request->suffix[0])
+    if (request->endpoint == API_TEXT && request->suffix && !request->suffix[0])
         request->suffix = NULL;
     if (request->suffix && request->echo)
         return api_error_set(error, 400, "unsupported_value", "echo",

@@ -17,6 +17,8 @@ enum api_endpoint {
     API_MESSAGES = 8,  /* Anthropic's /v1/messages */
     API_TOKENIZE = 16,
     API_DETOKENIZE = 32,
+    API_EMBEDDINGS = 64,
+    API_INFILL = 128, /* llama.cpp's /infill */
     API_OLLAMA_CHAT = 256,
     API_OLLAMA_GENERATE = 512,
     API_OLLAMA_SHOW = 1024,
@@ -80,6 +82,11 @@ struct api_request {
     char *rendered;       /* chat, where only the prompt is asked for: its text; made by api_prepare */
     size_t rendered_length;
     bool add_special, parse_special, with_pieces; /* tokenize */
+    enum engine_pooling pooling; /* NONE: no embedding is wanted, or before api_prepare the model's own */
+    int dimensions;       /* of an embedding; 0: all */
+    bool base64;          /* embeddings: not as numbers */
+    const char *gap_prefix, *gap_prompt; /* infill: they go before the gap, `suffix` behind it */
+    const json_t *files;  /* infill: objects with `text` and perhaps `filename`; NULL: none */
     struct api_prompt *prompts;
     size_t n_prompts;
 
@@ -102,6 +109,8 @@ struct api_request {
 int api_request_parse(struct api_request *request, enum api_endpoint, const char *body, size_t length,
                       int vocab, struct api_error *error) WARN_UNUSED;
 void api_request_dispose(struct api_request *);
+/* The parameter that the prompt comes from. */
+const char *api_prompt_name(const struct api_request *);
 enum { API_ANY_VOCAB = INT32_MAX };
 /* Token ids that were read without a model; as they came, before api_prepare. */
 int api_check_ids(const struct api_request *, int vocab, struct api_error *) WARN_UNUSED;
@@ -117,7 +126,7 @@ enum { API_MAX_STOP = 64, API_MAX_STOP_BYTES = 1024, API_MAX_PROMPTS = 2048 };
 /* A JSON number that is a whole one within int64: 5 and 5.0. */
 bool api_json_integer(const json_t *, int64_t *out);
 int api_read_messages(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
-int api_read_prompt(struct api_request *, json_t *, int vocab, struct api_error *) WARN_UNUSED;
+int api_read_prompt(struct api_request *, json_t *, const char *name, int vocab, struct api_error *) WARN_UNUSED;
 int api_read_content(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
 int api_read_tokens(struct api_request *, json_t *, int vocab, struct api_error *) WARN_UNUSED;
 int api_read_stop(struct api_request *, json_t *, const char *name, struct api_error *) WARN_UNUSED;

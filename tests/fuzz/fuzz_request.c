@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct api_request request;
     struct api_error error = {0};
     static const enum api_endpoint endpoints[] = {API_TEXT, API_CHAT, API_RESPONSES, API_MESSAGES,
-                                                  API_OLLAMA_CHAT, API_OLLAMA_GENERATE};
+                                                  API_OLLAMA_CHAT, API_OLLAMA_GENERATE, API_EMBEDDINGS, API_INFILL};
     int failed = api_request_parse(&request, endpoints[data[0] % (sizeof endpoints / sizeof *endpoints)], body, size - 1, 1000, &error);
     REQUIRE(failed ? error.status >= 400 && error.err.text[0] : request.n > 0);
     if (failed) {

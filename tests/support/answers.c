@@ -69,6 +69,10 @@ void answers_poll(struct engine *engine)
         a->events_after_end += a->over;
         if (event->kind == ENGINE_PROMPT) take_prompt(a, event);
         if (event->kind == ENGINE_TEXT) take_text(a, event);
+        if (event->kind == ENGINE_EMBEDDING) {
+            memcpy(a->embedding, event->embedding, sizeof a->embedding);
+            a->n_embeddings++;
+        }
         if (event->kind == ENGINE_DONE) {
             struct answer_choice *c = &a->choice[event->choice];
             c->done = true;

@@ -7,6 +7,7 @@
 
 #define ANSWER_CHOICES 8
 #define ANSWER_PROMPT 512
+#define ANSWER_WIDTH 64 /* of the models whose embeddings are asked for */
 
 struct answer_choice {
     char text[16384];
@@ -30,6 +31,8 @@ struct answer { /* pass as `user` of the request */
     int n_text_events;
     bool over, failed;
     int events_after_end; /* must stay 0 */
+    float embedding[ANSWER_WIDTH];
+    int n_embeddings;
     struct engine_event end; /* what ended it; its pointers are void */
     bool explained;
     struct engine_explain explain;

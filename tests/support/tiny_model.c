@@ -235,6 +235,12 @@ static void put_metadata(struct gguf_writer *w, const struct tiny_model_options 
         put_number(w, o, "rope.scaling.factor", o->yarn, keys);
         put_size(w, o, "rope.scaling.original_context_length", o->context / 2, keys);
     }
+    if (o->more_keys) {
+        put_size(w, o, "pooling_type", 3, keys);
+        gguf_put_key_bool(w, "tokenizer.ggml.add_eos_token", true);
+        gguf_put_key_uint(w, "tokenizer.ggml.fim_pre_token_id", (uint32_t)tiny_model_token("<|fim_pad|>"));
+        *keys += 2;
+    }
     int listed = o->unlisted_padding ? tiny_model_tokens() : o->vocab;
     tiny_vocab_put(w, listed, o->pre, o->chat_template, o->without, keys);
 }

@@ -21,6 +21,7 @@ struct tiny_model_options {
     const char *pre;           /* NULL: "qwen2" */
     const char *chat_template; /* NULL: ChatML; "": none */
     bool kv_heads_array;       /* head_count_kv as one number per layer */
+    bool more_keys;            /* pooling of the last token, EOS behind texts, <|fim_pad|> as what fills in begin with */
     uint64_t seed;
 
     /* To make files that are wrong in one place. */

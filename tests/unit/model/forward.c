@@ -268,6 +268,41 @@ Test(forward, tokens_chosen_on_the_device_go_on_by_reference)
     }
 }
 
+/* Beside rows whose logits are wanted, and of other rows: what is multiplied with the tied embedding gives logits. */
+Test(forward, states_are_what_logits_are_made_of)
+{
+    enum { WIDTH = 64, LOGITS = 3 };
+    float embedding[VOCAB * WIDTH];
+    for (int part = 0; part < 2; part++) {
+        struct rows r = new_rows();
+        struct forward_result result;
+        open_model(&models[0]);
+        run_whole(0, whole);
+        const struct gguf_tensor *t = gguf_find_tensor(g, "token_embd.weight");
+        cr_assert(t && t->bytes == sizeof embedding);
+        memcpy(embedding, t->data, sizeof embedding);
+        add_rows(&r, 0, 0, TOKENS, part == 0);
+        for (int i = 0; part == 1 && i < TOKENS; i += 2) /* some of the rows */
+            r.output[r.batch.n_outputs++] = i;
+        struct batch b = r.batch;
+        b.token = r.token, b.position = r.position, b.sequence = r.sequence, b.slot = r.slot;
+        b.table = r.table, b.output = r.output, b.n_states = b.n_outputs - LOGITS;
+        cr_assert_eq(forward_begin(forward, &b, &err), 0, "%s", err.text);
+        cr_assert_eq(forward_end(forward, &result, &err), 0, "%s", err.text);
+        for (int i = 0; i < LOGITS; i++)
+            cr_expect_arr_eq(result.logits + i * VOCAB, whole + r.output[i] * VOCAB, VOCAB * sizeof *whole);
+        for (int i = 0; i < b.n_states; i++)
+            for (int v = 0; v < VOCAB; v += 13) {
+                double sum = 0;
+                for (int k = 0; k < WIDTH; k++)
+                    sum += (double)embedding[v * WIDTH + k] * result.states[i * WIDTH + k];
+                cr_assert_float_eq(sum, whole[r.output[LOGITS + i] * VOCAB + v], 1e-4, "row %d, token %d", i, v);
+            }
+        b.n_states = b.n_outputs + 1;
+        cr_expect_eq(forward_begin(forward, &b, &err), ERR_INVALID);
+    }
+}
+
 Test(forward, only_allowed_tokens_are_chosen)
 {
     size_t size;

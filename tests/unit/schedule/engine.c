@@ -659,7 +659,7 @@ Test(engine, fills_in_the_middle)
     open_with((struct engine_options){0}, 0);
     struct ids ids;
     cr_assert(engine_model_info(model)->has_fim);
-    cr_assert_eq(engine_fim(model, "a", "<|fim_middle|>", &ids, &err), 0, "%s", err.text);
+    cr_assert_eq(engine_fim(model, &(struct engine_gap){.prefix = "a", .suffix = "<|fim_middle|>"}, &ids, &err), 0, "%s", err.text);
     cr_expect_eq(ids.ids[0], tiny_model_token("<|fim_prefix|>"));
     cr_expect_eq(ids.ids[2], tiny_model_token("<|fim_suffix|>"));
     cr_expect_eq(ids.ids[ids.n - 1], tiny_model_token("<|fim_middle|>"));

@@ -17,7 +17,7 @@ static struct {
 
 static struct model_info info = {
     .name = "tiny", .architecture = "qwen2", .path = "tiny.gguf", .quantization = "F32", .license = "mit",
-    .context_length = 128, .context_trained = 256, .vocab = FAKE_VOCAB, .has_fim = true,
+    .context_length = 128, .context_trained = 256, .vocab = FAKE_VOCAB, .has_fim = true, .width = 4,
     .sampling = {-1, -1, -1, -1, -1},
 };
 
@@ -57,11 +57,10 @@ int engine_tokenize(const struct model *model, const char *text, size_t length, 
     return 0;
 }
 
-int engine_fim(const struct model *model, const char *prefix, const char *suffix, struct ids *out,
-               struct err *err)
+int engine_fim(const struct model *model, const struct engine_gap *gap, struct ids *out, struct err *err)
 {
     char joined[256];
-    snprintf(joined, sizeof joined, "<%s|%s>", prefix, suffix);
+    snprintf(joined, sizeof joined, "<%s|%s>", gap->prefix, gap->suffix);
     if (!info.has_fim)
         return err_set(err, ERR_UNSUPPORTED, "no middle");
     return engine_tokenize(model, joined, strlen(joined), 0, out, err);
@@ -365,6 +364,13 @@ void fake_prompt(size_t submitted, const struct engine_token *tokens, size_t n)
     struct engine_event event = event_of(submitted, ENGINE_PROMPT, 0);
     event.tokens = tokens;
     event.n_tokens = n;
+    api_event(&event);
+}
+
+void fake_embedding(size_t submitted, const float *embedding)
+{
+    struct engine_event event = event_of(submitted, ENGINE_EMBEDDING, 0);
+    event.embedding = embedding;
     api_event(&event);
 }
 

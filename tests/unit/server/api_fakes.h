@@ -66,6 +66,8 @@ void fake_free(struct http_request *);
 void fake_text(size_t submitted, int choice, const char *text);
 void fake_text_tokens(size_t submitted, int choice, const char *text, const struct engine_token *, size_t n);
 void fake_prompt(size_t submitted, const struct engine_token *, size_t n);
+/* Of four numbers, the width of the model. */
+void fake_embedding(size_t submitted, const float *embedding);
 void fake_done(size_t submitted, int choice, enum finish, int completion_tokens, bool last);
 void fake_queued(size_t submitted, int ahead);
 void fake_failed(size_t submitted, int code, const char *text);

@@ -25,7 +25,9 @@ static const char *required(enum api_endpoint endpoint)
     case API_TEXT: return "\"prompt\":\"x\"";
     case API_TOKENIZE: return "\"content\":\"x\"";
     case API_DETOKENIZE: return "\"tokens\":[1]";
-    case API_RESPONSES: return "\"input\":\"x\"";
+    case API_RESPONSES:
+    case API_EMBEDDINGS: return "\"input\":\"x\"";
+    case API_INFILL: return "\"input_prefix\":\"x\", \"input_suffix\":\"y\"";
     case API_MESSAGES: return "\"max_tokens\":9, \"messages\":[{\"role\":\"user\",\"content\":\"x\"}]";
     case API_OLLAMA_CHAT:
     case API_OLLAMA_GENERATE:
@@ -86,6 +88,16 @@ Test(api_request, defaults)
     accept_with(API_TEXT, "\"best_of\":1");
     cr_expect_eq(request.max_tokens, 16);
     cr_expect_eq(request.n_prompts, 1);
+    api_request_dispose(&request);
+
+    accept_with(API_EMBEDDINGS, "\"user\":\"u\"");
+    cr_expect(request.max_tokens == 0 && request.n_prompts == 1 && !request.base64 && request.dimensions == 0);
+    api_request_dispose(&request);
+
+    accept_with(API_INFILL, "\"prompt\":\"z\"");
+    cr_expect(request.max_tokens == -1 && request.n_prompts == 1 && !request.pooling);
+    cr_expect_str_eq(request.prompts[0].text, "xz");
+    cr_expect_str_eq(request.suffix, "y");
     api_request_dispose(&request);
 }
 
