@@ -17,7 +17,7 @@
 #define FIRST 32      /* steps after which the machine is warm; then the chosen bound follows */
 #define EASED 0.05    /* soon where it becomes faster, */
 #define SLOWED 0.0005 /* and after minutes where it becomes slower: not for a moment's sake */
-#define LEAST 0.25    /* prefill goes on, however long the streams take: by this share of that */
+#define LEAST 0.5     /* prefill goes on, however long the streams take: by this share of that */
 
 /* What prices are like before anything is known, in rows. */
 static const double usual[PACE_TERMS] = {4, 1, 0.25, 1.0 / 4096};
