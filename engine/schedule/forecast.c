@@ -7,6 +7,7 @@
 #define FIRST_OUTPUT 128 /* tokens of an answer, before any has ended */
 #define FRESHNESS 0.1    /* weight of the newest answer's length, and of the newest step */
 #define REPORT_SECONDS 1 /* between two reports of places in the queue */
+#define ENOUGH 8         /* steps before anybody is refused: what the first ones take says little */
 #define HASTE 1.5        /* a deadline is out of reach when even a machine so much faster would miss it */
 
 /* What is to be done, and how many choices it is for. */
@@ -105,6 +106,7 @@ bool forecast_misses(const struct runner *r, const struct request *q, double now
     struct work w = begun(r);
     const struct task *t = &q->sequence[0].task;
     int idle, found = 0;
+    if (r->pace.n_steps < ENOUGH) return false;
     for (const struct request *o = NULL; (o = next_queued(r, o)) && o != q;) add(r, o, &w);
     if (t->finds) found = kv_table_find(&t->kv, r->kv, t->tokens, q->n_prompt - 1, &idle);
     double prompt = prefill_seconds(r, found * BLOCK_TOKENS, q->n_prompt);
