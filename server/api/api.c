@@ -61,7 +61,7 @@ static const struct route {
     {"/api/chat", ROUTE_JOB, true, false, false, .endpoint = API_OLLAMA_CHAT},
     {"/api/generate", ROUTE_JOB, true, false, false, .endpoint = API_OLLAMA_GENERATE},
     {"/api/tags", ROUTE_OLLAMA_TAGS, false, false, false},
-    {"/api/show", ROUTE_OLLAMA_SHOW, true, false, false},
+    {"/api/show", ROUTE_OLLAMA_SHOW, true, false, false, .endpoint = API_OLLAMA_SHOW},
     {"/api/ps", ROUTE_OLLAMA_RUNNING, false, false, false},
     {"/api/version", ROUTE_OLLAMA_VERSION, false, false, true},
 };

@@ -141,6 +141,7 @@ static int add_responses(json_t *operation, const json_t *x)
 {
     const char *answer = json_string_value(json_object_get(x, "answer"));
     const char *events = json_string_value(json_object_get(x, "events"));
+    const char *lines = json_string_value(json_object_get(x, "lines"));
     const char *type = json_string_value(json_object_get(x, "type"));
     const char *error = json_string_value(json_object_get(x, "error"));
     error = error ? error : "Error";
@@ -150,10 +151,10 @@ static int add_responses(json_t *operation, const json_t *x)
         failed |= json_object_set_new(content, "application/json", json_pack("{s:o}", "schema", reference(answer)));
     if (type)
         failed |= json_object_set_new(content, type, json_pack("{s:{s:s}}", "schema", "type", "string"));
-    if (events) /* 3.1 knows no streams of objects */
-        failed |= json_object_set_new(content, "text/event-stream",
+    if (events || lines) /* 3.1 knows no streams of objects */
+        failed |= json_object_set_new(content, events ? "text/event-stream" : "application/x-ndjson",
                                       json_pack("{s:{s:s}, s:o}", "schema", "type", "string", "x-itemSchema",
-                                                reference(events)));
+                                                reference(events ? events : lines)));
     if (failed) {
         json_decref(content);
         return -1;

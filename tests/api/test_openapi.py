@@ -111,13 +111,14 @@ def test_a_key_is_asked_for_where_there_is_one(document, short_model):
 
 # ---- schemathesis ----
 
-def check_events(document, operation, text):
+def check_events(document, operation, kind, text):
     """Every event of a stream is one of those that are described, or an error."""
-    events = operation["responses"]["200"]["content"]["text/event-stream"]["x-itemSchema"]
+    events = operation["responses"]["200"]["content"][kind]["x-itemSchema"]
     errors = operation["responses"]["5XX"]["content"]["application/json"]["schema"]
     validator = jsonschema.Draft202012Validator({**document, "anyOf": [events, errors]})
-    seen = [line[6:] for line in text.split("\n") if line.startswith("data: ")]
-    assert seen and text.endswith("\n\n"), text[-200:]
+    lines = kind == "application/x-ndjson"
+    seen = [line if lines else line[6:] for line in text.split("\n") if line.strip() and (lines or line.startswith("data: "))]
+    assert seen and text.endswith("\n" if lines else "\n\n"), text[-200:]
     for event in seen:
         if event != "[DONE]":
             validator.validate(json.loads(event))
@@ -130,8 +131,9 @@ def check(document, operation, case, answer):
         (answer.status_code == 504 and "deadline" in answer.text), answer.text
     case.validate_response(answer, checks=[
         checks.status_code_conformance, checks.content_type_conformance, checks.response_schema_conformance])
-    if answer.headers["content-type"][0].startswith("text/event-stream"):
-        check_events(document, operation, answer.text)
+    kind = answer.headers["content-type"][0].split(";")[0]
+    if kind in ("text/event-stream", "application/x-ndjson"):
+        check_events(document, operation, kind, answer.text)
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])

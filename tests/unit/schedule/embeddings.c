@@ -147,28 +147,30 @@ Test(embeddings, only_the_last_state_uses_the_prefix_cache)
 }
 
 /* Beside three streams there is one row for it in each step, and when these need its blocks it gives them back: rows
- * are computed twice and count once. */
+ * are computed twice and count once. Where the streams are far ahead when it comes there is no need: then again. */
 Test(embeddings, preempted_ones_go_on)
 {
     float expected[4][WIDTH];
-    struct engine_status status;
-    struct answer *stream[3], *mean = answer_create();
+    struct engine_status status = {0};
     expected_of("reference", expected);
     open_engine((struct engine_options){.step_tokens = 4, .parallel = 4, .context = 352}, 160);
-    for (int i = 0; i < 3; i++) {
-        struct engine_request q = answer_request(model, prompt + 5 * i, 4, 120);
-        q.ignore_eos = true;
-        answer_submit(stream[i] = answer_create(), engine, q);
+    for (int round = 0; round < 50 && status.preempted == 0; round++) {
+        struct answer *stream[3], *mean = answer_create();
+        for (int i = 0; i < 3; i++) {
+            struct engine_request q = answer_request(model, prompt + 5 * i, 4, 120);
+            q.ignore_eos = true;
+            answer_submit(stream[i] = answer_create(), engine, q);
+        }
+        answer_submit(mean, engine, request(ENGINE_POOL_MEAN, 0, PROMPT));
+        cr_assert(answer_wait(mean, engine, PATIENCE));
+        expect_same(mean->embedding, expected[ENGINE_POOL_MEAN], "preempted");
+        for (int i = 0; i < 3; i++) {
+            cr_assert(answer_wait(stream[i], engine, PATIENCE));
+            free(stream[i]);
+        }
+        free(mean);
+        engine_status(engine, &status);
     }
-    answer_submit(mean, engine, request(ENGINE_POOL_MEAN, 0, PROMPT));
-    cr_assert(answer_wait(mean, engine, PATIENCE));
-    expect_same(mean->embedding, expected[ENGINE_POOL_MEAN], "preempted");
-    for (int i = 0; i < 3; i++) {
-        cr_assert(answer_wait(stream[i], engine, PATIENCE));
-        free(stream[i]);
-    }
-    free(mean);
-    engine_status(engine, &status);
     cr_expect_gt(status.preempted, 0);
 }
 
