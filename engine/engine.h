@@ -234,6 +234,14 @@ struct sampling {
     double top_p, min_p;        /* 1 and 0: off */
     double presence_penalty, frequency_penalty; /* 0: off */
     double repetition_penalty;  /* 1: off; over prompt and output */
+    int penalty_window;         /* the last so many tokens count for these three; 0: all */
+    double dry_multiplier, dry_base; /* a token that goes on with a repetition of n tokens: multiplier · base^(n -
+                                 * allowed_length) less. Multiplier 0: off */
+    int dry_allowed_length;     /* repetitions shorter than that are free; at least 1 */
+    int dry_window;             /* repetitions of the last so many tokens; 0: all */
+    const char *const *dry_breakers; /* no repetition reaches across these texts, 512 bytes of them at most */
+    size_t n_dry_breakers;
+    double xtc_probability, xtc_threshold; /* how often, and above which probability; 0: off */
     uint64_t seed;              /* choice c draws from (seed, c, position) */
     const struct logit_bias *bias;
     size_t n_bias;

@@ -67,7 +67,7 @@ void runner_add(struct runner *r, struct request *q, double now, struct event_li
         return;
     }
     struct sequence *s = &q->sequence[0];
-    if (sequence_start(s, &err)) {
+    if (sequence_start(s, r->tokenizer, &err)) {
         runner_end(q, &err, now, out);
         return;
     }

@@ -70,7 +70,8 @@ static int take(struct runner *r, struct sequence *s, const float *logits, int32
         if (rc) return rc;
     }
     if (logits) {
-        id = sampler_choose(r->sampler, logits, may, &q->sampling, s->counts, s->choice, s->n_known, err);
+        struct sampler_past past = sequence_past(s);
+        id = sampler_choose(r->sampler, logits, may, &q->sampling, &past, s->choice, s->n_known, err);
         if (id < 0) return id;
     }
     if (id < 0 || id >= r->facts.hyper->vocab) return not_finite(err);
@@ -124,7 +125,7 @@ static int fork_choices(struct runner *r, struct request *q, struct err *err)
     q->forked = true;
     for (int i = 1; i < q->choices; i++) {
         struct sequence *s = &q->sequence[i];
-        int rc = sequence_start(s, err);
+        int rc = sequence_start(s, r->tokenizer, err);
         if (rc) return rc;
         kv_table_fork(&s->task.kv, &leader->task.kv, r->kv, leader->task.n_computed);
         s->task.n_computed = leader->task.n_computed;

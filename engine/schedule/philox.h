@@ -21,12 +21,20 @@ static inline void philox4x32(uint32_t counter[4], uint32_t key0, uint32_t key1)
     }
 }
 
+/* What a number is for: the token, and whether XTC is at work. */
+enum philox_use { PHILOX_TOKEN, PHILOX_EXCLUDE };
+
 /* Uniform in [0, 1) with 53 bits, for one position of one choice of a seeded request. */
-static inline double philox_uniform(uint64_t seed, uint32_t choice, uint64_t position)
+static inline double philox_uniform_of(enum philox_use use, uint64_t seed, uint32_t choice, uint64_t position)
 {
-    uint32_t c[4] = {(uint32_t)position, (uint32_t)(position >> 32), choice, 0};
+    uint32_t c[4] = {(uint32_t)position, (uint32_t)(position >> 32), choice, use};
     philox4x32(c, (uint32_t)seed, (uint32_t)(seed >> 32));
     return (double)(((uint64_t)c[0] << 21) ^ (c[1] >> 11)) * 0x1p-53;
+}
+
+static inline double philox_uniform(uint64_t seed, uint32_t choice, uint64_t position)
+{
+    return philox_uniform_of(PHILOX_TOKEN, seed, choice, position);
 }
 
 #endif

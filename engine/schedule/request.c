@@ -24,6 +24,15 @@ static int check_sampling(const struct sampling *p, int vocab, struct err *err)
     if (outside(p->repetition_penalty, 0.01, 100)) {
         return err_set(err, ERR_INVALID, "repetition_penalty must be between 0.01 and 100");
     }
+    if (p->penalty_window < 0) return err_set(err, ERR_INVALID, "the penalties' window must be at least 0");
+    if (outside(p->dry_multiplier, 0, 100)) return err_set(err, ERR_INVALID, "dry_multiplier must be between 0 and 100");
+    if (p->dry_multiplier > 0 && (outside(p->dry_base, 1, 100) || p->dry_allowed_length < 1 || p->dry_window < 0)) {
+        return err_set(err, ERR_INVALID, "dry_base must be between 1 and 100, dry_allowed_length at least 1 and DRY's "
+                       "window at least 0");
+    }
+    if (outside(p->xtc_probability, 0, 1) || outside(p->xtc_threshold, 0, 1)) {
+        return err_set(err, ERR_INVALID, "xtc_probability and xtc_threshold must be between 0 and 1");
+    }
     for (size_t i = 0; i < p->n_bias; i++) {
         if (p->bias[i].id < 0 || p->bias[i].id >= vocab) {
             return err_set(err, ERR_INVALID, "logit_bias: there is no token %d", p->bias[i].id);
@@ -200,6 +209,11 @@ int request_create(struct request **out, const struct engine_request *q, const s
         rc = err_set(err, ERR_NOMEM, "out of memory for a request");
         goto fail;
     }
+    if (r->sampling.dry_multiplier > 0) {
+        rc = dry_breakers_create(&r->breakers, q->sampling.dry_breakers, q->sampling.n_dry_breakers, err);
+        if (rc) goto fail;
+    }
+    r->sampling.dry_breakers = NULL; /* the caller's */
     rc = create_sequences(r, q, limits, err);
     if (rc) goto fail;
     *out = r;
@@ -230,6 +244,7 @@ void request_free(struct request *r)
     free(r->sequence);
     free(r->want);
     free(r->want_ids);
+    dry_breakers_destroy(r->breakers);
     free(r->bias);
     free(r->prompt);
     free(r->pooled);

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "dry.h"
 #include "philox.h"
 #include "token_counts.h"
 
@@ -34,6 +35,7 @@ struct sampler {
     struct candidate *sorted;    /* [vocab] of one bucket */
     struct candidate heap[HEAP_MAX]; /* the worst of the best on top */
     int n_heap;
+    struct dry_room dry;
 };
 
 int sampler_create(struct sampler **out, int vocab, const bool *allowed, const bool *real, struct err *err)
@@ -70,6 +72,7 @@ void sampler_destroy(struct sampler *s)
     free(s->weight);
     free(s->candidate);
     free(s->sorted);
+    dry_room_dispose(&s->dry);
     free(s);
 }
 
@@ -308,6 +311,26 @@ static int collect(struct sampler *s, const struct sampling *p, float max, float
     return keep(s->candidate, n, cut_at(s, n, true, quota));
 }
 
+/* Exclude top choices (oobabooga/text-generation-webui pull request 6335): now and then, of the tokens above a
+ * threshold all but the least likely go. Returns how many candidates are left. */
+static int exclude_top(struct candidate *candidate, int n, const struct sampling *p, int choice, int64_t position)
+{
+    if (p->xtc_probability <= 0) return n;
+    if (philox_uniform_of(PHILOX_EXCLUDE, p->seed, (uint32_t)choice, (uint64_t)position) >= p->xtc_probability) return n;
+    double threshold = p->xtc_threshold * total_weight(candidate, n);
+    int above = 0, kept = 0;
+    struct candidate least = {0};
+    for (int i = 0; i < n; i++) {
+        if (candidate[i].weight < threshold) continue;
+        if (above++ == 0 || before(least, candidate[i])) least = candidate[i];
+    }
+    if (above < 2) return n;
+    for (int i = 0; i < n; i++) {
+        if (!before(candidate[i], least)) candidate[kept++] = candidate[i];
+    }
+    return kept;
+}
+
 static int32_t pick(const struct candidate *candidate, int n, double point)
 {
     double passed = 0;
@@ -350,13 +373,15 @@ static void restrict_to(float *value, const uint64_t *may, int vocab)
 }
 
 int32_t sampler_choose(struct sampler *s, const float *logits, const uint64_t *may, const struct sampling *p,
-                       const struct token_counts *counts, int choice, int64_t position, struct err *err)
+                       const struct sampler_past *past, int choice, int64_t position, struct err *err)
 {
     if (!load(s->value, logits, s->allowed, s->vocab)) {
         return err_set(err, ERR_DEVICE, "the model's logits are not finite");
     }
     if (may) restrict_to(s->value, may, s->vocab);
-    adjust(s->value, s->vocab, p, counts);
+    adjust(s->value, s->vocab, p, past ? past->counts : NULL);
+    int rc = past && p->dry_multiplier > 0 ? dry_apply(&s->dry, s->value, s->vocab, p, past, err) : 0;
+    if (rc) return rc;
     float max = maximum(s->value, s->vocab);
     if (may && max == -INFINITY) {
         return err_set(err, ERR_UNSUPPORTED, "no token of the model may come next where the grammar goes on");
@@ -367,7 +392,7 @@ int32_t sampler_choose(struct sampler *s, const float *logits, const uint64_t *m
     float inverse = (float)(1 / p->temperature);
     double uniform = philox_uniform(p->seed, (uint32_t)choice, (uint64_t)position);
     int32_t id;
-    if (p->top_k == 0 && p->top_p >= 1 && p->min_p <= 0) {
+    if (p->top_k == 0 && p->top_p >= 1 && p->min_p <= 0 && p->xtc_probability <= 0) {
         id = pick_any(s, max, inverse, uniform);
     } else {
         int n = collect(s, p, max, inverse);
@@ -375,6 +400,7 @@ int32_t sampler_choose(struct sampler *s, const float *logits, const uint64_t *m
         for (int i = 0; i < n; i++) { /* min_p is relative to the best, whose weight is 1 */
             if (s->candidate[i].weight >= (float)p->min_p) s->candidate[kept++] = s->candidate[i];
         }
+        kept = exclude_top(s->candidate, kept, p, choice, position);
         id = pick(s->candidate, kept, uniform * total_weight(s->candidate, kept));
     }
     return id >= 0 ? id : greedy(s->value, max); /* by rounding the point may lie on the end of the scale */

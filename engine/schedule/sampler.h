@@ -11,6 +11,16 @@ void token_counts_destroy(struct token_counts *);
 int token_counts_copy(struct token_counts **out, const struct token_counts *, struct err *) WARN_UNUSED;
 /* prompt tokens count for the repetition penalty only (OpenAI's penalties see the output). */
 int token_counts_add(struct token_counts *, int32_t id, bool prompt, struct err *) WARN_UNUSED;
+/* One that was added is out of the penalties' window. */
+void token_counts_remove(struct token_counts *, int32_t id, bool prompt);
+
+/* What a sequence has behind it, as far as the sampling parameters want to know. */
+struct sampler_past {
+    const struct token_counts *counts; /* of the penalties' window; NULL: they are off */
+    const int32_t *tokens;             /* [n] prompt and output, inside the vocabulary */
+    int n;
+    int unbroken;                      /* the last so many of them have no sequence breaker */
+};
 
 struct sampler; /* scratch for one vocabulary: owned by the worker */
 /* Both are copied. allowed[vocab]: may be generated; false for padding and for hidden tokens that are
@@ -30,11 +40,12 @@ void sampler_want(struct sampler *, const float *logits, const int32_t *ids, siz
 
 /* Chooses a token of those whose bits are in may[(vocab + 63) / 64] (NULL: any); below a temperature of 1e-5 the
  * likeliest. The random number is Philox4x32-10
- * (Salmon et al., SC 2011) keyed on (seed, choice, position): no state. Order: bias, penalties,
- * temperature, top_k, top_p, min_p.
+ * (Salmon et al., SC 2011) keyed on (seed, choice, position): no state. Order: bias, penalties, DRY,
+ * temperature, top_k, top_p, min_p, XTC (which goes by the probabilities of the tokens left by then, and does nothing
+ * where the likeliest is asked for).
  * Returns the id, or ERR_DEVICE where an allowed logit is NaN or infinite, or none is left, ERR_UNSUPPORTED where
- * none may be. */
+ * none may be, ERR_NOMEM. A past of NULL is empty. */
 int32_t sampler_choose(struct sampler *, const float *logits, const uint64_t *may, const struct sampling *,
-                       const struct token_counts *, int choice, int64_t position, struct err *);
+                       const struct sampler_past *, int choice, int64_t position, struct err *);
 
 #endif

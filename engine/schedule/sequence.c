@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "../text/tokenizer.h"
 #include "explain.h"
 
 static int nomem(struct err *err)
@@ -15,7 +16,17 @@ static bool penalised(const struct sampling *p)
     return p->repetition_penalty != 1 || p->presence_penalty != 0 || p->frequency_penalty != 0;
 }
 
-int sequence_start(struct sequence *s, struct err *err)
+/* One more token is the newest of n. */
+static int count(struct sequence *s, int32_t id, int n, struct err *err)
+{
+    const struct request *r = s->request;
+    int window = r->sampling.penalty_window, gone = n - 1 - window;
+    if (!s->counts) return 0;
+    if (window > 0 && gone >= 0) token_counts_remove(s->counts, s->tokens[gone], gone < r->n_prompt);
+    return token_counts_add(s->counts, id, n <= r->n_prompt, err);
+}
+
+int sequence_start(struct sequence *s, const struct tokenizer *tokenizer, struct err *err)
 {
     const struct request *r = s->request;
     int room = r->limit - r->n_prompt;
@@ -27,10 +38,19 @@ int sequence_start(struct sequence *s, struct err *err)
     s->task.finds = !r->private && !r->prompt_logprobs;
     s->task.n_tokens = s->n_known = r->n_prompt;
     int rc = r->grammar ? grammar_state_create(&s->grammar, r->grammar, err) : 0;
-    if (rc || !penalised(&r->sampling)) return rc;
-    rc = token_counts_create(&s->counts, err);
-    for (int i = 0; !rc && i < r->n_prompt; i++) rc = token_counts_add(s->counts, r->prompt[i], true, err);
+    if (!rc && penalised(&r->sampling)) rc = token_counts_create(&s->counts, err);
+    for (int i = 0; !rc && i < r->n_prompt; i++) rc = count(s, r->prompt[i], i + 1, err);
+    for (int i = 0; r->breakers && i < r->n_prompt; i++) {
+        size_t length = 0;
+        const char *bytes = tokenizer_bytes(tokenizer, r->prompt[i], &length);
+        dry_advance(&s->dry, r->breakers, bytes, bytes ? length : 0);
+    }
     return rc;
+}
+
+struct sampler_past sequence_past(const struct sequence *s)
+{
+    return (struct sampler_past){.counts = s->counts, .tokens = s->tokens, .n = s->n_known, .unbroken = s->dry.unbroken};
 }
 
 static int add_token(struct sequence *s, int32_t id, struct err *err)
@@ -45,7 +65,7 @@ static int add_token(struct sequence *s, int32_t id, struct err *err)
     s->tokens[s->n_known++] = id;
     if (s->task.n_tokens < s->n_known) s->task.n_tokens = s->n_known;
     s->n_output++;
-    return s->counts ? token_counts_add(s->counts, id, false, err) : 0;
+    return count(s, id, s->n_known, err);
 }
 
 static int hold(struct sequence *s, int32_t id, float logprob, const struct engine_top *top, struct err *err)
@@ -129,6 +149,7 @@ int sequence_accept(struct sequence *s, int32_t id, const char *bytes, size_t n_
     *finish = FINISH_NONE;
     int rc = add_token(s, id, err);
     if (rc) return rc;
+    if (s->request->breakers) dry_advance(&s->dry, s->request->breakers, bytes, n_bytes);
     rc = hold(s, id, logprob, top, err);
     if (rc) return rc;
     int stopped = text_stream_push(s->stream, bytes, n_bytes, &text, &length, &released, err);

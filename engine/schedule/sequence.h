@@ -6,12 +6,14 @@
 
 #include "../grammar/grammar.h"
 #include "../text/stream.h"
+#include "dry.h"
 #include "event.h"
 #include "sampler.h"
 #include "scheduler.h"
 #include "speculate.h"
 
 struct request;
+struct tokenizer;
 
 struct held_token {
     int32_t id;
@@ -33,7 +35,8 @@ struct sequence {
     int n_end;        /* of the tokens that end its thinking, those that were put in */
     bool thought;     /* it does not think any more */
     struct text_stream *stream;
-    struct token_counts *counts;  /* NULL without penalties */
+    struct token_counts *counts;  /* of the penalties' window; NULL without penalties */
+    struct dry_place dry;         /* behind its last sequence breaker; unused without DRY */
     struct speculation speculation;
     struct grammar_state *grammar; /* where the output stands in it; NULL: free text */
     struct held_token *held;      /* [held_capacity] tokens whose text is not out yet */
@@ -51,6 +54,7 @@ struct request {
     struct runner *runner;
     struct sampling sampling;
     struct logit_bias *bias;
+    struct dry_breakers *breakers; /* NULL without DRY */
     int32_t *prompt;       /* [n_prompt] */
     int n_prompt;
     int choices;
@@ -123,7 +127,9 @@ int32_t sequence_think(struct sequence *, int32_t id);
 /* Sends what text is held back: the choice ends without a stop string. */
 int sequence_flush(struct sequence *, struct event_list *out, struct err *) WARN_UNUSED;
 /* A choice starts where the prompt ends: takes over its tokens and counts. */
-int sequence_start(struct sequence *, struct err *) WARN_UNUSED;
+int sequence_start(struct sequence *, const struct tokenizer *, struct err *) WARN_UNUSED;
+/* What its sampling parameters see of it. */
+struct sampler_past sequence_past(const struct sequence *);
 
 /* The end of one choice (ENGINE_DONE), and of the whole request with the last. */
 void sequence_finish(struct sequence *, enum finish, double now, struct event_list *out);

@@ -41,8 +41,8 @@ void step_room_rows(struct runner *r, struct batch *b, const struct kv_table *kv
 static bool device_chooses(const struct runner *r, const struct sequence *s)
 {
     const struct request *q = s->request;
-    return r->depth > 1 && !s->counts && !q->grammar && !q->biased && !q->logprobs && !s->task.scored &&
-           q->thinking.n_end == 0 && (q->forked || q->choices == 1);
+    return r->depth > 1 && !s->counts && !q->breakers && q->sampling.xtc_probability <= 0 && !q->grammar &&
+           !q->biased && !q->logprobs && !s->task.scored && q->thinking.n_end == 0 && (q->forked || q->choices == 1);
 }
 
 /* ---- drafts ---- */

@@ -12,7 +12,7 @@ static int allocate(struct token_counts *c, size_t size, struct err *err)
 {
     c->place = malloc(size * sizeof *c->place);
     if (!c->place) return err_set(err, ERR_NOMEM, "out of memory for token counts");
-    for (size_t i = 0; i < size; i++) c->place[i] = (struct token_count){-1, 0};
+    for (size_t i = 0; i < size; i++) c->place[i] = (struct token_count){.id = -1};
     c->size = size;
     c->used = 0;
     return 0;
@@ -90,14 +90,21 @@ int token_counts_add(struct token_counts *c, int32_t id, bool prompt, struct err
         t->id = id;
         c->used++;
     }
-    if (!prompt) t->output++;
+    ++*(prompt ? &t->prompt : &t->output);
     return 0;
+}
+
+void token_counts_remove(struct token_counts *c, int32_t id, bool prompt)
+{
+    struct token_count *t = find(c, id);
+    REQUIRE(t->id == id && (prompt ? t->prompt : t->output) > 0);
+    --*(prompt ? &t->prompt : &t->output);
 }
 
 bool token_counts_next(const struct token_counts *c, size_t *at, struct token_count *out)
 {
     for (; c && *at < c->size; ++*at) {
-        if (c->place[*at].id == -1) continue;
+        if (c->place[*at].id == -1 || c->place[*at].output + c->place[*at].prompt == 0) continue;
         *out = c->place[(*at)++];
         return true;
     }

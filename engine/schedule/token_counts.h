@@ -8,7 +8,7 @@
 
 struct token_count {
     int32_t id; /* -1: an empty place */
-    int32_t output;
+    int32_t output, prompt; /* both 0: seen no more */
 };
 
 /* The next token seen, starting from *at = 0; false at the end. NULL counts are empty. */

@@ -49,7 +49,7 @@ static json_t *defaults_json(const struct api *api, const struct served *served,
 {
     static const struct sampling_defaults unset = {-1, -1, -1, -1, -1};
     const struct sampling_defaults *const sources[] = {&api->options.defaults, &info->sampling, &served->catalogue};
-    const struct api_request request = {.sampling = unset};
+    const struct api_request request = {.sampling = unset, .repeat_last_n = -1};
     struct sampling s = api_sampling(&request, sources, sizeof sources / sizeof *sources, 0);
     return json_pack("{s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:i}", "temperature", s.temperature, "top_k", s.top_k, "top_p",
                      s.top_p, "min_p", s.min_p, "repeat_penalty", s.repetition_penalty, "presence_penalty",

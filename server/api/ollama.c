@@ -276,11 +276,6 @@ int ollama_finish(struct api_request *request, struct api_error *error)
         return -1;
     /* Here -1 asks for any seed. */
     request->given[PARAM_seed] = request->given[PARAM_ollama_seed] && request->seed != -1;
-    /* Penalties that look back at nothing. */
-    if (request->given[PARAM_repeat_last_n] && request->repeat_last_n == 0) {
-        request->sampling.repetition_penalty = 1;
-        request->presence_penalty = request->frequency_penalty = 0;
-    }
     if (request->endpoint == API_OLLAMA_SHOW)
         return 0;
     bool empty = chat ? json_array_size(request->input) == 0 : is_empty(request->text) && !request->suffix;

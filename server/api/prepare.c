@@ -116,14 +116,26 @@ struct sampling api_sampling(const struct api_request *request,
         if (chosen.top_k < 0)
             chosen.top_k = source->top_k;
     }
+    /* A window of nothing is the same as no penalty. */
+    bool penalties = request->repeat_last_n != 0, dry = request->dry_penalty_last_n != 0;
+    static const char *const breakers[] = {"\n", ":", "\"", "*"};
     return (struct sampling){
         .temperature = chosen.temperature,
         .top_k = chosen.top_k,
         .top_p = chosen.top_p,
         .min_p = chosen.min_p,
-        .presence_penalty = request->presence_penalty,
-        .frequency_penalty = request->frequency_penalty,
-        .repetition_penalty = chosen.repetition_penalty,
+        .presence_penalty = penalties ? request->presence_penalty : 0,
+        .frequency_penalty = penalties ? request->frequency_penalty : 0,
+        .repetition_penalty = penalties ? chosen.repetition_penalty : 1,
+        .penalty_window = request->repeat_last_n > 0 ? request->repeat_last_n : 0,
+        .dry_multiplier = dry ? request->dry_multiplier : 0,
+        .dry_base = request->dry_base,
+        .dry_allowed_length = request->dry_allowed_length,
+        .dry_window = request->dry_penalty_last_n > 0 ? request->dry_penalty_last_n : 0,
+        .dry_breakers = request->dry_breakers ? request->dry_breakers : breakers,
+        .n_dry_breakers = request->dry_breakers ? request->n_dry_breakers : sizeof breakers / sizeof *breakers,
+        .xtc_probability = request->xtc_probability,
+        .xtc_threshold = request->xtc_threshold,
         .seed = request->given[PARAM_seed] ? (uint64_t)request->seed : seed,
         .bias = request->bias,
         .n_bias = request->n_bias,

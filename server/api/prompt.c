@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char *api_prompt_name(const struct api_request *request)
 {
@@ -163,31 +164,58 @@ int api_read_tokens(struct api_request *request, json_t *value, int vocab, struc
     return read_ids(&request->prompts[0], "tokens", wrong_tokens, value, vocab, error);
 }
 
+/* The strings of an array, at most API_MAX_STOP of at most `bytes`; *list belongs to the caller whatever comes back. */
+static int read_strings(json_t *array, const char *name, size_t bytes, const char *wanted, const char ***list,
+                        size_t *n, struct api_error *error)
+{
+    size_t size = json_array_size(array);
+    if (size > API_MAX_STOP)
+        return api_error_set(error, 400, "invalid_value", name, "'%s' has %zu entries; %d are the most.", name, size,
+                             API_MAX_STOP);
+    *list = calloc(size + 1, sizeof **list);
+    if (!*list)
+        return api_error_memory(error);
+    for (size_t i = 0; i < size; i++) {
+        const json_t *entry = json_array_get(array, i);
+        if (!json_is_string(entry))
+            return api_error_set(error, 400, "invalid_type", name, "'%s' must be %s.", name, wanted);
+        size_t length = json_string_length(entry);
+        if (length == 0 || length > bytes)
+            return api_error_set(error, 400, "invalid_value", name,
+                                 "Each string of '%s' must have from 1 to %zu bytes.", name, bytes);
+        (*list)[(*n)++] = json_string_value(entry);
+    }
+    return 0;
+}
+
 int api_read_stop(struct api_request *request, json_t *value, const char *name, struct api_error *error)
 {
+    static const char wanted[] = "a string or an array of strings";
     if (!json_is_string(value) && !json_is_array(value))
-        return api_error_set(error, 400, "invalid_type", name,
-                             "'%s' must be a string or an array of strings.", name);
-    size_t n = json_is_array(value) ? json_array_size(value) : 1;
-    if (n > API_MAX_STOP)
-        return api_error_set(error, 400, "invalid_value", name, "'%s' has %zu entries; %d are the most.",
-                             name, n, API_MAX_STOP);
-    if (n == 0)
-        return 0;
-    request->stop = calloc(n, sizeof *request->stop);
-    if (!request->stop)
+        return api_error_set(error, 400, "invalid_type", name, "'%s' must be %s.", name, wanted);
+    json_t *array = json_is_array(value) ? json_incref(value) : json_pack("[O]", value);
+    if (!array)
         return api_error_memory(error);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *entry = json_is_array(value) ? json_array_get(value, i) : value;
-        if (!json_is_string(entry))
-            return api_error_set(error, 400, "invalid_type", name,
-                                 "'%s' must be a string or an array of strings.", name);
-        size_t length = json_string_length(entry);
-        if (length == 0 || length > API_MAX_STOP_BYTES)
-            return api_error_set(error, 400, "invalid_value", name,
-                                 "Each string of '%s' must have from 1 to %d bytes.", name, API_MAX_STOP_BYTES);
-        request->stop[request->n_stop++] = json_string_value(entry);
-    }
+    int failed =
+        read_strings(array, name, API_MAX_STOP_BYTES, wanted, &request->stop, &request->n_stop, error);
+    json_decref(array);
+    return failed;
+}
+
+int api_read_breakers(struct api_request *request, json_t *value, const char *name, struct api_error *error)
+{
+    static const char wanted[] = "an array of strings";
+    size_t total = 0;
+    if (!json_is_array(value))
+        return api_error_set(error, 400, "invalid_type", name, "'%s' must be %s.", name, wanted);
+    if (read_strings(value, name, API_MAX_BREAKER_BYTES, wanted, &request->dry_breakers, &request->n_dry_breakers,
+                     error))
+        return -1;
+    for (size_t i = 0; i < request->n_dry_breakers; i++)
+        total += strlen(request->dry_breakers[i]);
+    if (total > API_MAX_BREAKER_BYTES)
+        return api_error_set(error, 400, "invalid_value", name, "The strings of '%s' have %zu bytes; %d are the most.",
+                             name, total, API_MAX_BREAKER_BYTES);
     return 0;
 }
 

@@ -16,7 +16,7 @@
 #include "tools.h"
 
 enum kind {
-    BOOLEAN, INTEGER, WIDE, NUMBER, STRING, OBJECT, MESSAGES, PROMPT, STREAM_OPTIONS, STOP, LOGIT_BIAS, TOOLS,
+    BOOLEAN, INTEGER, WIDE, NUMBER, STRING, OBJECT, MESSAGES, PROMPT, STREAM_OPTIONS, STOP, BREAKERS, LOGIT_BIAS, TOOLS,
     CONTENT, TOKENS, ENCODING, POOLING, FILES, TOOL_CHOICE, EFFORT, RESPONSE_FORMAT, STRUCTURED, DEPRECATED, UNSUPPORTED,
     INPUT, RESPONSES_TOOLS, RESPONSES_TOOL_CHOICE, RESPONSES_TEXT, RESPONSES_REASONING, INCLUDE, METADATA, TRUNCATION,
     ANTHROPIC_MESSAGES, SYSTEM, ANTHROPIC_TOOLS, ANTHROPIC_TOOL_CHOICE, THINKING, ANTHROPIC_METADATA, OUTPUT_CONFIG,
@@ -277,6 +277,8 @@ static int read_param(struct api_request *request, int row, json_t *value, int v
         return read_stream_options(request, value, error);
     case STOP:
         return api_read_stop(request, value, param->name, error);
+    case BREAKERS:
+        return api_read_breakers(request, value, param->name, error);
     case LOGIT_BIAS:
         return api_read_logit_bias(request, value, vocab, error);
     case TOOLS:
@@ -436,6 +438,11 @@ int api_request_parse(struct api_request *request, enum api_endpoint endpoint, c
         .n = 1,
         .cache_prompt = true,
         .sampling = {.temperature = -1, .top_p = -1, .min_p = -1, .repetition_penalty = -1, .top_k = -1},
+        .repeat_last_n = -1,
+        .dry_base = 1.75,
+        .dry_allowed_length = 2,
+        .dry_penalty_last_n = -1,
+        .xtc_threshold = 0.1,
     };
     if (parse_json(&request->body, body, length, error))
         return -1;
@@ -466,6 +473,7 @@ void api_request_dispose(struct api_request *request)
         free(request->prompts[i].ids.ids);
     free(request->prompts);
     free(request->stop);
+    free(request->dry_breakers);
     free(request->bias);
     json_decref(request->body);
     json_decref(request->made);

@@ -74,7 +74,6 @@ struct api_request {
     const char *text;     /* generate: the prompt */
     json_t *options;      /* Ollama's, whose members are parameters */
     double keep_alive;    /* Ollama's, where it is given: seconds; negative: for ever */
-    int repeat_last_n;
     bool raw, unload;     /* unload: no more than that is asked */
     bool store;           /* responses: to be kept, where there is a store */
     bool continues;       /* responses: refers to what the store has */
@@ -98,6 +97,12 @@ struct api_request {
     size_t n_stop;
     struct sampling_defaults sampling; /* negative: not given */
     double presence_penalty, frequency_penalty;
+    int repeat_last_n; /* -1: all */
+    double dry_multiplier, dry_base;
+    int dry_allowed_length, dry_penalty_last_n;
+    const char **dry_breakers; /* as given; else the usual ones */
+    size_t n_dry_breakers;
+    double xtc_probability, xtc_threshold;
     struct logit_bias *bias;
     size_t n_bias;
     int64_t seed;
@@ -122,7 +127,7 @@ json_t *api_request_keep(struct api_request *, json_t *value);
  * no bound. `effort` is one of OpenAI's words, or Anthropic's; `param` named it. */
 int api_request_thinking(struct api_request *, bool enabled, int budget, struct api_error *) WARN_UNUSED;
 int api_request_effort(struct api_request *, const char *effort, const char *param, struct api_error *) WARN_UNUSED;
-enum { API_MAX_STOP = 64, API_MAX_STOP_BYTES = 1024, API_MAX_PROMPTS = 2048 };
+enum { API_MAX_STOP = 64, API_MAX_STOP_BYTES = 1024, API_MAX_BREAKER_BYTES = 512, API_MAX_PROMPTS = 2048 };
 /* A JSON number that is a whole one within int64: 5 and 5.0. */
 bool api_json_integer(const json_t *, int64_t *out);
 int api_read_messages(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
@@ -130,6 +135,7 @@ int api_read_prompt(struct api_request *, json_t *, const char *name, int vocab,
 int api_read_content(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
 int api_read_tokens(struct api_request *, json_t *, int vocab, struct api_error *) WARN_UNUSED;
 int api_read_stop(struct api_request *, json_t *, const char *name, struct api_error *) WARN_UNUSED;
+int api_read_breakers(struct api_request *, json_t *, const char *name, struct api_error *) WARN_UNUSED;
 int api_read_logit_bias(struct api_request *, json_t *, int vocab, struct api_error *) WARN_UNUSED;
 
 #endif

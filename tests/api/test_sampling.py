@@ -48,6 +48,50 @@ def test_penalties_change_the_text(server, fields):
     assert text(server, **greedy, **fields) != text(server, **greedy)
 
 
+GREEDY = dict(temperature=0, max_tokens=60, ignore_eos=True)
+
+
+def test_penalties_see_a_window(server):
+    whole, penalised = text(server, **GREEDY), dict(GREEDY, frequency_penalty=2)
+    assert text(server, **penalised, repeat_last_n=0) == whole
+    assert text(server, **penalised, repeat_last_n=-1) == text(server, **penalised) != whole
+    assert text(server, **penalised, repeat_last_n=1) not in (whole, text(server, **penalised))
+    assert text(server, **penalised, repeat_last_n=2 ** 31 - 1) == text(server, **penalised)
+
+
+def test_dry(server):
+    prompt = "one two three four, " * 6 + "one two"
+    answer = lambda **fields: server.complete(prompt, **GREEDY, **fields)[2]["choices"][0]["text"]
+    plain, strong = answer(), dict(dry_multiplier=20, dry_base=2, dry_allowed_length=1, dry_sequence_breakers=[])
+    dry = answer(**strong)
+    assert dry != plain and dry == answer(**strong)
+    assert answer(**strong, dry_penalty_last_n=0) == plain == answer(**{**strong, "dry_multiplier": 0})
+    assert answer(**{**strong, "dry_allowed_length": 10 ** 6}) == plain
+    one = answer(logit_bias={"70": 100})
+    assert len(set(one)) == 1 and answer(logit_bias={"70": 100}, **strong) != one
+    breakers = {**strong, "dry_sequence_breakers": ["\n", one[0]]}
+    assert answer(logit_bias={"70": 100}, **breakers) == one
+
+
+def test_xtc(server):
+    seeded = dict(max_tokens=30, temperature=1, seed=5, ignore_eos=True)
+    plain = text(server, **seeded)
+    out = text(server, **seeded, xtc_probability=1, xtc_threshold=0)
+    assert out != plain and out == text(server, **seeded, xtc_probability=1, xtc_threshold=0)
+    assert text(server, **seeded, xtc_probability=0) == text(server, **seeded, xtc_probability=1, xtc_threshold=1) == plain
+    assert text(server, **GREEDY, xtc_probability=1) == text(server, **GREEDY)
+
+
+@pytest.mark.parametrize("name, value", [
+    ("repeat_last_n", -2), ("repeat_last_n", "x"), ("repeat_last_n", 1.5), ("dry_multiplier", -1), ("dry_multiplier", "1"),
+    ("dry_base", 0.5), ("dry_allowed_length", 0), ("dry_penalty_last_n", -2), ("dry_sequence_breakers", "a"),
+    ("dry_sequence_breakers", [1]), ("dry_sequence_breakers", [""]), ("dry_sequence_breakers", ["a"] * 65),
+    ("dry_sequence_breakers", ["x" * 300] * 2), ("xtc_probability", 1.1), ("xtc_threshold", -0.1)])
+def test_wrong_samplers_are_named(server, name, value):
+    status, _, answer = server.complete(**{name: value})
+    assert status == 400 and answer["error"]["param"] == name, answer
+
+
 def test_extremes_are_accepted(server):
     for fields in ({"temperature": 2}, {"top_p": 0}, {"top_p": 1}, {"min_p": 1}, {"top_k": 0}, {"presence_penalty": -2},
                    {"n": 2}, {"stop": []}, {"stop": ["a", "b", "c", "d"]}, {"max_tokens": 1}):

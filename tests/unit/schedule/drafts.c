@@ -177,6 +177,28 @@ Test(drafts, log_probabilities_and_penalties)
     expect_no_difference(q, SEEDS, (struct engine_options){0}, 0);
 }
 
+Test(drafts, repetitions_and_windows)
+{
+    static const char *const breakers[] = {"C"};
+    struct engine_request q[SEEDS];
+    for (int i = 0; i < SEEDS; i++) {
+        q[i] = repetitive(50, 100, (uint64_t)i);
+        q[i].sampling.dry_multiplier = i == 3 ? 0 : 0.3;
+        q[i].sampling.dry_base = 1.2;
+        q[i].sampling.dry_allowed_length = 2;
+        q[i].sampling.dry_breakers = breakers;
+        q[i].sampling.n_dry_breakers = i == 1;
+        q[i].sampling.dry_window = i * 20;
+        q[i].sampling.xtc_probability = i >= 2 ? 0.5 : 0;
+        q[i].sampling.xtc_threshold = 0.2;
+        q[i].sampling.frequency_penalty = 0.2;
+        q[i].sampling.repetition_penalty = 1.1;
+        q[i].sampling.penalty_window = i * 30;
+    }
+    q[2].choices = 2;
+    expect_no_difference(q, SEEDS, (struct engine_options){0}, 0);
+}
+
 Test(drafts, every_length)
 {
     struct engine_request q[8];

@@ -11,7 +11,7 @@
 #include "../../support/tiny_model.h"
 
 #define PATIENCE 60.0
-enum { MANY = 12, PROMPT = 300 };
+enum { MANY = 14, PROMPT = 300 };
 
 static char path[64];
 static struct engine *engine;
@@ -75,6 +75,12 @@ static struct engine_request request(int i)
     case 9: q.prompt_logprobs = true; break;
     case 10: q.max_tokens = 1; break;
     case 11: q.max_tokens = -1; break;
+    case 12:
+        q.sampling.dry_multiplier = 5;
+        q.sampling.dry_base = 2;
+        q.sampling.dry_allowed_length = 1;
+        break;
+    case 13: q.max_tokens = 20, q.sampling.xtc_probability = 0.5; break;
     }
     return q;
 }

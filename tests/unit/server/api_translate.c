@@ -278,7 +278,7 @@ Test(api_translate, options_are_parameters)
                 "\"repeat_last_n\":0,\"repeat_penalty\":2,\"presence_penalty\":1}", "[{\"role\":\"user\",\"content\":\"x\"}]");
     cr_expect_eq(request.max_tokens, -1);
     cr_expect(!request.given[PARAM_seed]);
-    cr_expect(request.sampling.repetition_penalty == 1 && request.presence_penalty == 0);
+    cr_expect_eq(request.repeat_last_n, 0);
     api_request_dispose(&request);
 }
 
