@@ -27,6 +27,13 @@ static json_t *usage(const struct job *job)
     });
 }
 
+/* Why a choice ended, in the words that its request knows. */
+static const char *finish_word(const struct job *job, const struct choice *choice)
+{
+    const char *why = answer_finish(choice);
+    return job->request.old_calls && strcmp(why, "tool_calls") == 0 ? "function_call" : why;
+}
+
 /* ---- streams ---- */
 
 /* Takes the references to content and logprobs. */
@@ -48,8 +55,11 @@ static int chat_block_begun(struct job *job, int index, const struct block *bloc
 {
     if (block->kind != BLOCK_CALL)
         return 0;
-    json_t *delta = json_pack("{s:[{s:i, s:s, s:s, s:{s:s, s:s}}]}", "tool_calls", "index", block->call, "id", block->id,
-                              "type", "function", "function", "name", block->name, "arguments", "");
+    json_t *function = json_pack("{s:s, s:s}", "name", block->name, "arguments", "");
+    json_t *delta = job->request.old_calls
+                        ? json_pack("{s:o}", "function_call", function)
+                        : json_pack("{s:[{s:i, s:s, s:s, s:o}]}", "tool_calls", "index", block->call, "id", block->id,
+                                    "type", "function", "function", function);
     return write_choice(job, index, delta, NULL, NULL);
 }
 
@@ -57,7 +67,9 @@ static int chat_text(struct job *job, int index, const struct block *block, cons
                      json_t *logprobs)
 {
     json_t *string = json_stringn(text, length), *delta;
-    if (block->kind == BLOCK_CALL)
+    if (block->kind == BLOCK_CALL && job->request.old_calls)
+        delta = json_pack("{s:{s:o}}", "function_call", "arguments", string);
+    else if (block->kind == BLOCK_CALL)
         delta = json_pack("{s:[{s:i, s:{s:o}}]}", "tool_calls", "index", block->call, "function", "arguments", string);
     else
         delta = json_pack("{s:o}", block->kind == BLOCK_CONTENT ? "content" : "reasoning_content", string);
@@ -79,7 +91,7 @@ static int choice_ended(struct job *job, int index)
         json_decref(content);
         return -1;
     }
-    int rc = write_choice(job, index, content, NULL, answer_finish(&job->choices[index]));
+    int rc = write_choice(job, index, content, NULL, finish_word(job, &job->choices[index]));
     json_object_del(job->head, "hearth");
     return rc;
 }
@@ -130,8 +142,12 @@ static json_t *whole_message(const struct choice *choice)
     int failed = !message || !reasoning;
     if (json_is_string(reasoning))
         failed |= json_object_set(message, "reasoning_content", reasoning);
-    if (choice->n_calls > 0)
-        failed |= json_object_set_new(message, "tool_calls", calls(choice));
+    json_t *made = choice->n_calls > 0 ? calls(choice) : NULL;
+    if (choice->n_calls > 0 && choice->job->request.old_calls)
+        failed |= json_object_set(message, "function_call", json_object_get(json_array_get(made, 0), "function"));
+    else if (choice->n_calls > 0)
+        failed |= json_object_set(message, "tool_calls", made);
+    json_decref(made);
     json_decref(reasoning);
     if (!failed)
         return message;
@@ -149,7 +165,7 @@ static int whole(struct job *job, struct bytes *body)
         choice->logprobs = NULL;
         json_t *content = is_chat(job) ? whole_message(choice) : answer_content(choice);
         failed |= json_array_append_new(choices, api_shape_choice(job->request.endpoint, false, (int)i, content,
-                                                                  logprobs, answer_finish(choice)));
+                                                                  logprobs, finish_word(job, choice)));
     }
     failed |= json_object_set_new(job->head, "usage", usage(job));
     if (job->extension)

@@ -135,6 +135,42 @@ static int read_tool_calls(json_t *message, size_t index, struct history *histor
     return 0;
 }
 
+/* The older form of calls and results: function_call and the role "function", without ids. */
+static int read_old_call(json_t *message, size_t index, const struct history *history, struct api_error *error)
+{
+    char param[96], id[32];
+    json_t *call = json_object_get(message, "function_call");
+    const char *role = json_string_value(json_object_get(message, "role"));
+    if (role && strcmp(role, "function") == 0) {
+        json_t *open = json_array_get(history->open, 0);
+        snprintf(param, sizeof param, "messages[%zu].name", index);
+        if (!json_is_string(json_object_get(message, "name")))
+            return invalid(error, param, "a string");
+        snprintf(param, sizeof param, "messages[%zu]", index);
+        if (!open)
+            return api_error_set(error, 400, "invalid_value", param,
+                                 "'%s': messages with role 'function' must be a response to a preceding message with "
+                                 "'function_call'.", param);
+        return json_object_set_new(message, "role", json_string("tool")) ||
+               json_object_set(message, "tool_call_id", open) ? api_error_memory(error) : 0;
+    }
+    if (!role || strcmp(role, "assistant") != 0 || !call || json_is_null(call))
+        return 0;
+    snprintf(param, sizeof param, "messages[%zu].function_call", index);
+    if (!json_is_object(call) || json_array_size(json_object_get(message, "tool_calls")) > 0)
+        return invalid(error, param, "an object, and not together with tool_calls");
+    if (read_arguments(call, param, error))
+        return -1;
+    snprintf(param, sizeof param, "messages[%zu].function_call.name", index);
+    if (!json_is_string(json_object_get(call, "name")))
+        return invalid(error, param, "a string");
+    snprintf(id, sizeof id, "function_%zu", index);
+    json_t *calls = json_pack("[{s:s, s:s, s:O}]", "id", id, "type", "function", "function", call);
+    if (json_object_set_new(message, "tool_calls", calls) || json_object_del(message, "function_call"))
+        return api_error_memory(error);
+    return 0;
+}
+
 /* Results belong to calls of the assistant's message before them, and every call gets one before somebody else
  * speaks. */
 static int read_order(const json_t *message, const char *role, size_t index, struct history *history,
@@ -189,6 +225,8 @@ static int read_message(json_t *message, size_t index, struct history *history, 
     if (!json_is_object(message))
         return invalid(error, param, "an object");
 
+    if (read_old_call(message, index, history, error))
+        return -1;
     snprintf(param, sizeof param, "messages[%zu].role", index);
     const char *given = json_string_value(json_object_get(message, "role")), *role = NULL;
     for (size_t i = 0; given && i < sizeof roles / sizeof *roles; i++) {
@@ -197,7 +235,7 @@ static int read_message(json_t *message, size_t index, struct history *history, 
     }
     if (!role)
         return invalid(error, param,
-                       "one of \"system\", \"developer\", \"user\", \"assistant\" and \"tool\"");
+                       "one of \"system\", \"developer\", \"user\", \"assistant\", \"tool\" and \"function\"");
 
     const json_t *name = json_object_get(message, "name");
     snprintf(param, sizeof param, "messages[%zu].name", index);

@@ -17,7 +17,8 @@
 
 enum kind {
     BOOLEAN, INTEGER, WIDE, NUMBER, STRING, OBJECT, MESSAGES, PROMPT, STREAM_OPTIONS, STOP, BREAKERS, LOGIT_BIAS, TOOLS,
-    CONTENT, TOKENS, ENCODING, POOLING, FILES, TOOL_CHOICE, EFFORT, RESPONSE_FORMAT, STRUCTURED, DEPRECATED, UNSUPPORTED,
+    CONTENT, TOKENS, ENCODING, POOLING, FILES, TOOL_CHOICE, EFFORT, RESPONSE_FORMAT, STRUCTURED, FUNCTIONS,
+    FUNCTION_CALL, UNSUPPORTED,
     INPUT, RESPONSES_TOOLS, RESPONSES_TOOL_CHOICE, RESPONSES_TEXT, RESPONSES_REASONING, INCLUDE, METADATA, TRUNCATION,
     ANTHROPIC_MESSAGES, SYSTEM, ANTHROPIC_TOOLS, ANTHROPIC_TOOL_CHOICE, THINKING, ANTHROPIC_METADATA, OUTPUT_CONFIG,
     OLLAMA_MESSAGES, THINK, KEEP_ALIVE, OLLAMA_FORMAT, WITHOUT_EFFECT
@@ -129,16 +130,6 @@ static int read_stream_options(struct api_request *request, const json_t *value,
         return wrong_type(error, "stream_options.include_usage", "a boolean");
     request->include_usage = json_is_true(usage);
     return 0;
-}
-
-/* What stands for "nothing asked" in OpenAI's deprecated function parameters. */
-static int read_deprecated(const struct api_param *param, const json_t *value, struct api_error *error)
-{
-    const char *text = json_string_value(value);
-    if ((json_is_array(value) && json_array_size(value) == 0) || (text && strcmp(text, "none") == 0))
-        return 0;
-    return api_error_set(error, 400, "unsupported_parameter", param->name,
-                         "'%s' is not supported: use 'tools'.", param->name);
 }
 
 /* What is not there may still be asked for in words that ask for nothing. */
@@ -293,8 +284,10 @@ static int read_param(struct api_request *request, int row, json_t *value, int v
         return api_read_response_format(request, value, error);
     case STRUCTURED:
         return api_read_structured(request, param->name, value, error);
-    case DEPRECATED:
-        return read_deprecated(param, value, error);
+    case FUNCTIONS:
+        return api_read_functions(request, value, error);
+    case FUNCTION_CALL:
+        return api_read_function_call(request, value, error);
     case UNSUPPORTED:
         return read_unsupported(param, value, error);
     case TRUNCATION:

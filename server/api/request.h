@@ -60,6 +60,7 @@ struct api_request {
     json_t *allowed;      /* of tool_choice: tools that may be called, by name; NULL: all */
     json_t *callable;     /* those of `tools` that may be; NULL: none */
     bool needs_call, one_call; /* at least, at most */
+    bool old_calls;       /* chat: asked for by functions, and answered as function_call */
     bool continue_final_message;
     int thinking_budget;  /* tokens; -1: no bound */
     struct engine_thinking thinking; /* made by api_prepare */

@@ -13,6 +13,10 @@ json_t *api_translate_tools(struct api_request *, const json_t *value,
                             struct api_error *);
 /* none, auto, required, a function's name, or a subset of the tools. */
 int api_read_tool_choice(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
+/* The older form of both in OpenAI's chat, read after them: functions and function_call become tools of which one
+ * call may be made. */
+int api_read_functions(struct api_request *, const json_t *, struct api_error *) WARN_UNUSED;
+int api_read_function_call(struct api_request *, const json_t *, struct api_error *) WARN_UNUSED;
 /* Once all parameters are read: which functions may be called. */
 int api_check_tools(struct api_request *, struct api_error *) WARN_UNUSED;
 

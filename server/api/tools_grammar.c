@@ -158,7 +158,8 @@ static int check_strict(const struct api_request *request, const struct model *m
         engine_grammar_release(grammar);
         json_decref(spec);
         if (code) {
-            snprintf(param, sizeof param, "tools[%zu].function.parameters", i);
+            snprintf(param, sizeof param, request->old_calls ? "functions[%zu].parameters" : "tools[%zu].function.parameters",
+                     i);
             return api_error_engine(error, &err, param);
         }
     }
@@ -217,6 +218,6 @@ int api_prepare_tools(struct api_request *request, const struct model *model, co
     }
     request->grammar_spec = api_request_keep(request, spec);
     if (!request->grammar_param)
-        request->grammar_param = "tools";
+        request->grammar_param = request->old_calls ? "functions" : "tools";
     return request->grammar_spec ? 0 : api_error_memory(error);
 }

@@ -106,7 +106,7 @@ def test_hundred_thousand_messages(server):
 
 
 def test_what_is_not_there_yet_is_said(server):
-    for fields in ({"functions": [{"name": "f"}]}, {"tools": [], "tool_choice": "required"}):
+    for fields in ({"function_call": {"name": "f"}}, {"tools": [], "tool_choice": "required"}):
         status, _, answer = server.chat(**fields)
         assert status == 400 and answer["error"]["param"] in fields, answer
 

@@ -237,3 +237,43 @@ def test_continuing_a_message(server):
         assert status == 200 and answer["usage"]["prompt_tokens"] < opened["usage"]["prompt_tokens"], answer
     status, _, answer = server.post(CHAT, {"messages": [USER], "max_tokens": 4, "continue_final_message": True})
     assert status == 400 and answer["error"]["param"] == "messages", answer
+
+
+FUNCTIONS = [tool["function"] for tool in TOOLS]
+
+
+def test_functions_of_old(server):
+    client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+    options = dict(model="any", messages=[{"role": "user", "content": "Light"}], functions=FUNCTIONS, seed=1, max_tokens=200,
+                   function_call={"name": "set_lamp"})
+    choice = client.chat.completions.create(**options).choices[0]
+    assert choice.finish_reason == "function_call" and choice.message.content is None
+    assert choice.message.tool_calls is None and choice.message.function_call.name == "set_lamp"
+    jsonschema.validate(json.loads(choice.message.function_call.arguments), SCHEMAS["set_lamp"])
+
+    chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**options, stream=True)]
+    calls = [chunk.delta.function_call for chunk in chunks if chunk.delta.function_call]
+    assert [call.name for call in calls if call.name] == ["set_lamp"] and len(calls) > 3
+    assert "".join(call.arguments for call in calls) == choice.message.function_call.arguments
+    assert chunks[-1].finish_reason == "function_call" and not any(chunk.delta.tool_calls for chunk in chunks)
+
+    history = [*options["messages"], choice.message.model_dump(exclude_none=True),
+               {"role": "function", "name": "set_lamp", "content": "done"}]
+    again = client.chat.completions.create(**{**options, "messages": history, "function_call": "none", "max_tokens": 5})
+    assert again.choices[0].message.function_call is None
+    old, new = history, [history[0], {"role": "assistant", "content": None, "tool_calls": [
+        {"id": "1", "type": "function", "function": history[1]["function_call"]}]},
+        {"role": "tool", "tool_call_id": "1", "name": "set_lamp", "content": "done"}]
+    assert server.post("/apply-template", {"messages": old, "functions": FUNCTIONS})[2]["prompt"] == \
+        server.post("/apply-template", {"messages": new, "tools": TOOLS})[2]["prompt"]
+
+
+@pytest.mark.parametrize("history, param", [
+    ([{"role": "function", "name": "f", "content": "x"}], "messages[0]"),
+    ([{"role": "assistant", "function_call": {"name": "f", "arguments": "{"}}], "messages[0].function_call.arguments"),
+    ([{"role": "assistant", "function_call": 3}], "messages[0].function_call"),
+    ([{"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}}, {"role": "function", "content": "x"}],
+     "messages[1].name")])
+def test_old_histories_that_are_wrong(server, history, param):
+    status, _, answer = server.post(CHAT, {"messages": history})
+    assert status == 400 and answer["error"]["param"] == param, answer

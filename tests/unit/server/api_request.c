@@ -122,7 +122,7 @@ Test(api_request, wrong_types_name_the_parameter)
         if (strcmp(p->fallback, "required") == 0)
             continue;
         char members[64];
-        bool takes_array = strstr(p->kind, "TOOLS") || strcmp(p->kind, "DEPRECATED") == 0 ||
+        bool takes_array = strstr(p->kind, "TOOLS") || strcmp(p->kind, "FUNCTIONS") == 0 ||
                            strcmp(p->kind, "STOP") == 0 || strcmp(p->kind, "INCLUDE") == 0 ||
                            strcmp(p->kind, "SYSTEM") == 0 || strcmp(p->kind, "OLLAMA_MESSAGES") == 0;
         write_member(members, sizeof members, p, takes_array ? "7" : "[7]");
@@ -318,10 +318,29 @@ Test(api_request, not_there_yet_is_said)
 {
     refuse_with(API_CHAT, "\"tool_choice\":\"required\"", "tool_choice");
     refuse_with(API_CHAT, "\"tool_choice\":{\"type\":\"function\"}", "tool_choice");
-    refuse_with(API_CHAT, "\"functions\":[{}]", "functions");
     refuse_with(API_TEXT, "\"n\":2, \"best_of\":3", "best_of");
     accept_with(API_CHAT,
                 "\"response_format\":{\"type\":\"text\"}, \"tool_choice\":\"auto\", \"functions\":[]");
+    api_request_dispose(&request);
+}
+
+Test(api_request, functions_of_old)
+{
+    refuse_with(API_CHAT, "\"functions\":{}", "functions");
+    refuse_with(API_CHAT, "\"functions\":[{}]", "functions[0].name");
+    refuse_with(API_CHAT, "\"functions\":[{\"name\":\"f\",\"parameters\":3}]", "functions[0].parameters");
+    refuse_with(API_CHAT, "\"functions\":[{\"name\":\"f\"}],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
+                          "\"f\"}}]", "functions");
+    refuse_with(API_CHAT, "\"functions\":[{\"name\":\"f\"}],\"tool_choice\":\"auto\"", "functions");
+    refuse_with(API_CHAT, "\"function_call\":{\"name\":\"f\"}", "function_call");
+    refuse_with(API_CHAT, "\"functions\":[{\"name\":\"f\"}],\"function_call\":{\"name\":\"g\"}", "function_call");
+    refuse_with(API_CHAT, "\"functions\":[{\"name\":\"f\"}],\"function_call\":\"must\"", "function_call");
+    accept_with(API_CHAT, "\"functions\":[{\"name\":\"f\"},{\"name\":\"g\"}],\"function_call\":{\"name\":\"g\"}");
+    cr_expect(request.needs_call && request.one_call && request.old_calls);
+    cr_expect_eq(json_array_size(request.callable), 1);
+    api_request_dispose(&request);
+    accept_with(API_CHAT, "\"functions\":[{\"name\":\"f\"}],\"function_call\":\"none\"");
+    cr_expect_null(request.callable);
     api_request_dispose(&request);
 }
 
