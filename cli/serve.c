@@ -133,7 +133,8 @@ int command_serve(const struct options *o)
     char *key = NULL, **warm = NULL;
     struct session_model *models = NULL;
     struct shelf_model *served = NULL;
-    size_t n = 0;
+    struct engine_adapter *adapters = NULL;
+    size_t n = 0, n_adapters = 0;
     int status = read_key(o, &key, &e);
     if (status == 0)
         status = read_memory(o, &server.engine, &e);
@@ -142,6 +143,10 @@ int command_serve(const struct options *o)
     if (status == 0)
         status = session_models(o, &models, &n, &e);
     if (status == 0)
+        status = session_adapters(o, &adapters, &n_adapters, &e);
+    if (status == 0 && n_adapters > 0 && n > 1)
+        status = err_set(&e, ERR_INVALID, "lora: adapters are for a single model, and there are %zu", n);
+    if (status == 0)
         status = list_models(models, n, &served, &e);
     if (status == 0) {
         server.api_key = key;
@@ -149,6 +154,8 @@ int command_serve(const struct options *o)
         server.n_models = n;
         server.model_idle_seconds = option_number(o, OPTION_MODEL_IDLE, 0);
         server.model.context = (int)option_integer(o, OPTION_CTX);
+        server.model.adapters = adapters;
+        server.model.n_adapters = n_adapters;
         server.model.warm = (const char *const *)warm;
         if (o->file)
             log_info("configuration from %s", o->file);
@@ -157,6 +164,7 @@ int command_serve(const struct options *o)
     free_texts(warm);
     free(served);
     session_models_free(models, n);
+    session_adapters_free(adapters, n_adapters);
     free(key);
     return status < 0 ? text_fail(&e) : 0;
 }

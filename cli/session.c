@@ -186,6 +186,56 @@ void session_models_free(struct session_model *list, size_t n)
     free(list);
 }
 
+/* ---- adapters ---- */
+
+/* FILE, or FILE=SCALE. */
+static int read_adapter(char *argument, struct engine_adapter *out, struct err *e)
+{
+    char *equals = strrchr(argument, '='), *end = NULL;
+    double scale = equals ? strtod(equals + 1, &end) : 1;
+    if (equals && access(argument, F_OK) != 0) {
+        if (end == equals + 1 || *end || !(scale >= -1000 && scale <= 1000))
+            return err_set(e, ERR_INVALID, "lora: '%s' is no scale from -1000 to 1000", equals + 1);
+        *equals = 0;
+    } else {
+        scale = 1;
+    }
+    *out = (struct engine_adapter){argument, (float)scale};
+    return 0;
+}
+
+int session_adapters(const struct options *o, struct engine_adapter **out, size_t *n, struct err *e)
+{
+    const char *list = option_text(o, OPTION_LORA);
+    struct engine_adapter *adapters = NULL;
+    size_t count = 0;
+    int status = 0;
+    while (status == 0 && list && *list) {
+        char *argument = next_argument(&list);
+        struct engine_adapter *grown = argument ? realloc(adapters, (count + 1) * sizeof *grown) : NULL;
+        adapters = grown ? grown : adapters;
+        status = grown ? read_adapter(argument, &adapters[count], e) : err_set(e, ERR_NOMEM, "no memory for a list");
+        if (status < 0)
+            free(argument);
+        else
+            count++;
+    }
+    if (status < 0) {
+        session_adapters_free(adapters, count);
+        return status;
+    }
+    *out = adapters;
+    *n = count;
+    return 0;
+}
+
+void session_adapters_free(struct engine_adapter *adapters, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free((char *)adapters[i].path);
+    free(adapters);
+}
+
 void session_engine_options(const struct options *o, struct engine_options *out)
 {
     *out = (struct engine_options){

@@ -16,6 +16,9 @@ struct session_model {
 /* All that --model names: files, catalogue names (fetched first with --pull), folders of files. *out is the caller's,
  * for session_models_free. */
 int session_models(const struct options *, struct session_model **out, size_t *n, struct err *) WARN_UNUSED;
+/* The adapters of --lora; the caller's, session_adapters_free. */
+int session_adapters(const struct options *, struct engine_adapter **out, size_t *n, struct err *e) WARN_UNUSED;
+void session_adapters_free(struct engine_adapter *, size_t n);
 void session_models_free(struct session_model *, size_t n);
 
 /* The model file that --model names, the first of several, fetched first with --pull. *path is the caller's; *model

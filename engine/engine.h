@@ -75,11 +75,19 @@ void engine_budget(const struct engine *, struct engine_budget *out);
 
 /* ---- models ---- */
 
+/* A LoRA adapter: a GGUF file, and the scale that requests give it which say nothing else. */
+struct engine_adapter {
+    const char *path;
+    float scale;
+};
+
 struct model_options {
     const char *name;    /* the name it is served under; NULL: the file's general.name or its base name */
     int context;         /* longest sequence; 0: the model's own. Larger than the model's: ERR_INVALID */
     uint64_t memory;     /* bytes that it may take; 0: any number. ERR_NOMEM tells how many are missing */
     uint64_t kv_bytes;   /* of these, that its KV cache takes at most; 0: as there is free memory */
+    const struct engine_adapter *adapters; /* in the order of their numbers; on CPUs alone */
+    size_t n_adapters;   /* at most 16 */
     const char *const *warm; /* NULL, or texts up to a NULL, for engine_warm; one that fails is logged */
 };
 
@@ -116,6 +124,7 @@ struct model_info {
     bool has_template;
     enum engine_calls calls;
     bool thinks;                /* by its template: <think> blocks */
+    int n_adapters;
     bool has_fim;               /* knows prefix/suffix/middle tokens */
     int width;                  /* of an embedding */
     enum engine_pooling pooling; /* of embeddings, as the file has it */
@@ -235,8 +244,8 @@ struct sampling {
     double presence_penalty, frequency_penalty; /* 0: off */
     double repetition_penalty;  /* 1: off; over prompt and output */
     int penalty_window;         /* the last so many tokens count for these three; 0: all */
-    double dry_multiplier, dry_base; /* a token that goes on with a repetition of n tokens: multiplier · base^(n -
-                                 * allowed_length) less. Multiplier 0: off */
+    double dry_multiplier, dry_base; /* a token that goes on with a repetition of n tokens is less by
+                                 * multiplier · base^(n - allowed_length). Multiplier 0: off */
     int dry_allowed_length;     /* repetitions shorter than that are free; at least 1 */
     int dry_window;             /* repetitions of the last so many tokens; 0: all */
     const char *const *dry_breakers; /* no repetition reaches across these texts, 512 bytes of them at most */
@@ -245,6 +254,12 @@ struct sampling {
     uint64_t seed;              /* choice c draws from (seed, c, position) */
     const struct logit_bias *bias;
     size_t n_bias;
+};
+
+/* An adapter of the request's model, by its number, and its scale: finite, at most 1,000 either way. */
+struct engine_scale {
+    int adapter;
+    float scale; /* 0: not at work */
 };
 
 /* Token ids whose log-probability is wanted after a prompt position. */
@@ -269,6 +284,8 @@ struct engine_request { /* everything is copied by engine_submit */
     struct sampling sampling;
     const char *const *stop; /* UTF-8 strings, not empty */
     size_t n_stop;
+    const struct engine_scale *scales; /* [n_scales] of different adapters; others are not at work */
+    size_t n_scales;
     struct grammar *grammar; /* what every choice's text is to be, of this model; NULL: anything. The request
                               * takes a reference of its own */
     int choices;             /* n; 0 means 1 */

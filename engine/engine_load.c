@@ -45,13 +45,15 @@ void engine_budget(const struct engine *e, struct engine_budget *out)
     *out = e->budget;
 }
 
-static struct runner_options runner_options(const struct engine *e, struct gguf *g, const struct model_options *o)
+static struct runner_options runner_options(const struct engine *e, struct gguf *g,
+                                            const struct adapter_list *adapters, const struct model_options *o)
 {
     return (struct runner_options){
         .gguf = g, .store = e->store, .parallel = e->options.parallel, .step_tokens = e->options.step_tokens,
         .max_itl = e->options.max_itl, .speculate = e->options.speculate, .in_flight = e->options.in_flight,
         .kv_tokens = e->options.context, .context = o->context, .kv_bytes = o->kv_bytes,
-        .unchecked = e->options.unchecked};
+        .unchecked = e->options.unchecked, .adapters = adapters->adapter, .adapter_keys = adapters->key,
+        .n_adapters = adapters->n};
 }
 
 int engine_measure(struct engine *e, const char *path, const struct model_options *options,
@@ -61,8 +63,13 @@ int engine_measure(struct engine *e, const char *path, const struct model_option
     struct runner_needs needs;
     int rc = gguf_open(&g, path, err);
     if (rc) return rc;
-    struct runner_options o = runner_options(e, g, options);
-    rc = runner_measure(worker_opened(e->worker), &o, &needs, err);
+    struct adapter_list adapters;
+    rc = adapters_open(&adapters, g, options, err);
+    if (!rc) {
+        struct runner_options o = runner_options(e, g, &adapters, options);
+        rc = runner_measure(worker_opened(e->worker), &o, &needs, err);
+        adapters_close(&adapters);
+    }
     if (!rc) *out = (struct model_needs){needs.fixed, needs.kv_least, needs.kv_most};
     gguf_close(g);
     return rc;
@@ -189,11 +196,23 @@ static void set_facts(struct model *m, double began)
     m->info.vocab = facts->hyper->vocab;
     m->info.width = facts->hyper->width;
     m->info.parameters = facts->parameters;
+    m->info.n_adapters = m->adapters.n;
     m->info.resident_bytes = facts->weight_bytes + facts->kv_bytes + facts->other_bytes;
     m->info.load_seconds = clock_seconds() - began;
     log_info("loaded %s: %s, %s, %.0f M parameters, %.0f MiB of weights, in %.2f s", m->info.name,
              m->info.architecture, m->info.quantization, (double)facts->parameters / 1e6,
              (double)facts->weight_bytes / 1048576, m->info.load_seconds);
+}
+
+static int open_adapters(const struct engine *e, struct model *m, const struct model_options *options,
+                         struct err *err)
+{
+    const struct device_info *device = worker_device(e->worker);
+    if (options->n_adapters > 0 && device->gpu) {
+        return err_set(err, ERR_UNSUPPORTED, "LoRA adapters need --device cpu: the device is %s", device->name);
+    }
+    int rc = adapters_open(&m->adapters, m->gguf, options, err);
+    return rc ? rc : adapters_digest(&m->adapters, err);
 }
 
 int engine_load(struct engine *e, const char *path, const struct model_options *options, struct model **out,
@@ -213,7 +232,8 @@ int engine_load(struct engine *e, const char *path, const struct model_options *
     int n_end_ids = 0;
     struct loading l = {.worker = e->worker};
     int rc = gguf_open(&m->gguf, path, err);
-    if (!rc) l.options = runner_options(e, m->gguf, options);
+    if (!rc) rc = open_adapters(e, m, options, err);
+    if (!rc) l.options = runner_options(e, m->gguf, &m->adapters, options);
     if (!rc) rc = fit(e, options, &l.options, err);
     if (!rc) rc = model_read_tokenizer(m, err);
     if (!rc) rc = grammar_cache_create(&m->grammars, err);

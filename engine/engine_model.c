@@ -357,6 +357,7 @@ void model_free(struct model *m)
     grammar_cache_destroy(m->grammars);
     tokenizer_destroy(m->tokenizer);
     template_destroy(m->template);
+    adapters_close(&m->adapters);
     gguf_close(m->gguf);
     free((char *)m->info.name);
     free((char *)m->info.path);

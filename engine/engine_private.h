@@ -9,6 +9,14 @@
 
 #define CONTEXT_MAX (1 << 24) /* tokens; keeps every product of sizes in range */
 
+struct adapter_list {
+    struct gguf *file[ADAPTERS_MAX];
+    struct adapter *adapter[ADAPTERS_MAX];
+    struct prefix_key key[ADAPTERS_MAX]; /* of what is in them */
+    float scale[ADAPTERS_MAX];
+    int n;
+};
+
 struct engine {
     struct engine_options options; /* its texts: only while opening */
     struct store *store;           /* NULL: no disk */
@@ -25,6 +33,7 @@ struct model {
     struct engine *engine;
     struct model *next;
     struct gguf *gguf;
+    struct adapter_list adapters;
     struct tokenizer *tokenizer;
     struct template *template;     /* NULL: none, and template_err tells why */
     struct err template_err;
@@ -35,6 +44,15 @@ struct model {
     int32_t ending;                /* what an embedding's text ends with; -1: nothing */
     char *bos, *eos;               /* their texts, "" for none */
 };
+
+/* Opens and checks the files that the options name, or none. *list is empty after a failure. */
+int adapters_open(struct adapter_list *, const struct gguf *model, const struct model_options *,
+                  struct err *) WARN_UNUSED;
+/* Sets `key` of each; reads the files. */
+int adapters_digest(struct adapter_list *, struct err *) WARN_UNUSED;
+/* Their own scales, as a request has them; returns how many. */
+size_t adapters_scales(const struct adapter_list *, struct engine_scale out[ADAPTERS_MAX]);
+void adapters_close(struct adapter_list *); /* they are on no device */
 
 /* Sets the budget as the options say. */
 int engine_choose_budget(struct engine *, struct err *) WARN_UNUSED;

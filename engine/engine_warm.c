@@ -7,6 +7,8 @@
 
 struct pinning {
     struct runner *runner;
+    const struct engine_scale *scales;
+    size_t n_scales;
     const int32_t *ids;
     int n;
 };
@@ -15,7 +17,7 @@ static int pin(void *argument, struct device *device, struct err *err)
 {
     struct pinning *p = argument;
     (void)device;
-    return runner_pin(p->runner, p->ids, p->n, err);
+    return runner_pin(p->runner, p->scales, p->n_scales, p->ids, p->n, err);
 }
 
 /* A conversation of a system message and something of the user's, as ids. */
@@ -44,12 +46,15 @@ int engine_warm(struct engine *e, struct model *m, const char *system, struct er
         rc = err_set(err, ERR_INVALID, "fewer than %zu tokens are not worth keeping", block);
         goto done;
     }
-    struct engine_request q = {.model = m, .prompt = a.ids.ids, .n_prompt = n, .sampling = {.top_p = 1,
+    struct engine_scale scales[ADAPTERS_MAX];
+    size_t n_scales = adapters_scales(&m->adapters, scales);
+    struct engine_request q = {.model = m, .prompt = a.ids.ids, .n_prompt = n, .scales = scales, .n_scales = n_scales,
+                               .sampling = {.top_p = 1,
                                .repetition_penalty = 1}, .priority = TURN_PRIORITIES, .warm = true};
     uint64_t id;
     rc = engine_submit(e, &q, &id, err);
     if (rc) goto done;
-    struct pinning p = {m->runner, a.ids.ids, (int)n};
+    struct pinning p = {m->runner, scales, n_scales, a.ids.ids, (int)n};
     rc = worker_call(e->worker, pin, &p, err);
     if (!rc) log_info("warming a prefix of %zu tokens", n);
 

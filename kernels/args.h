@@ -87,6 +87,16 @@ struct gather_args {
 };
 ARGS_ASSERT(gather_args, 8);
 
+/* y[r][y_offset + i] += x[r][i] * (scale[scale_first + r] * factor); rows where that product is 0 stay as they are,
+ * whatever x holds. */
+struct add_scaled_args {
+    int rows, width;        /* of x */
+    int y_stride, y_offset; /* elements */
+    int scale_first;
+    float factor;
+};
+ARGS_ASSERT(add_scaled_args, 24);
+
 /* For each pair p: KV block pair[2p+1] becomes a copy of block pair[2p]. */
 struct kv_copy_args {
     int pairs;

@@ -18,6 +18,7 @@ struct command {
         struct attention_args attention;
         struct swiglu_args swiglu;
         struct gather_args gather;
+        struct add_scaled_args add_scaled;
         struct kv_copy_args kv_copy;
         struct sample_args sample;
     } args;

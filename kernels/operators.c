@@ -107,6 +107,14 @@ void command_spans(const struct command *c, struct operand_span span[OPERATOR_MA
         span[2] = dense(a->rows, (size_t)a->width);
         break;
     }
+    case OPERATOR_add_scaled: {
+        const struct add_scaled_args *a = &c->args.add_scaled;
+        size_t first = (size_t)a->scale_first;
+        span[0] = dense(a->rows, (size_t)a->width);
+        span[1] = (struct operand_span){first, first + (size_t)a->rows};
+        span[2] = rows_span(a->rows, (size_t)a->y_stride, (size_t)a->y_offset, (size_t)a->width);
+        break;
+    }
     case OPERATOR_kv_copy: span[0] = dense(c->args.kv_copy.pairs, 2); break;
     case OPERATOR_sample: {
         const struct sample_args *a = &c->args.sample;
@@ -238,6 +246,13 @@ void command_output(const struct command *c, struct command_info *info)
     }
     case OPERATOR_swiglu: rows_of(info, b[1], c->args.swiglu.rows, (size_t)c->args.swiglu.width); break;
     case OPERATOR_gather: rows_of(info, b[2], c->args.gather.rows, (size_t)c->args.gather.width); break;
+    case OPERATOR_add_scaled: {
+        const struct add_scaled_args *a = &c->args.add_scaled;
+        rows_of(info, b[2], a->rows, (size_t)a->width);
+        info->stride = (size_t)a->y_stride;
+        info->offset = (size_t)a->y_offset;
+        break;
+    }
     case OPERATOR_kv_copy: rows_of(info, b[1], 1, b[1]->count); break;
     case OPERATOR_sample: rows_of(info, b[3], c->args.sample.rows, 1); break;
     case OPERATOR_COUNT:

@@ -161,6 +161,16 @@ static void gather(const struct gather_args *a, struct buffer *const *b)
     }
 }
 
+static void add_scaled(const struct add_scaled_args *a, struct buffer *const *b)
+{
+    const float *x = b[0]->memory, *scale = (const float *)b[1]->memory + a->scale_first;
+    for (size_t r = 0, width = (size_t)a->width; r < (size_t)a->rows; r++) {
+        float *y = (float *)b[2]->memory + r * (size_t)a->y_stride + a->y_offset, factor = scale[r] * a->factor;
+        for (size_t i = 0; i < width && factor != 0; i++)
+            y[i] += x[r * width + i] * factor;
+    }
+}
+
 static int sample(struct reference *s, const struct command *c, struct err *err)
 {
     const struct sample_args *a = &c->args.sample;
@@ -182,6 +192,7 @@ static int run(struct reference *s, const struct command *c, struct err *err)
     case OPERATOR_attention: return reference_attention(s, c, err);
     case OPERATOR_swiglu: swiglu(&c->args.swiglu, c->buffer); return 0;
     case OPERATOR_gather: gather(&c->args.gather, c->buffer); return 0;
+    case OPERATOR_add_scaled: add_scaled(&c->args.add_scaled, c->buffer); return 0;
     case OPERATOR_kv_copy: reference_kv_copy(c); return 0;
     case OPERATOR_sample: return sample(s, c, err);
     case OPERATOR_COUNT: break;

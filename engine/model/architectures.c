@@ -279,6 +279,9 @@ int architecture_read(const struct gguf *g, const struct architecture **out, str
 {
     *hp = (struct hyperparameters){0};
     struct gguf_string name;
+    struct err none;
+    if (gguf_get_string(g, "general.type", &name, &none) == 0 && equals(name, "adapter"))
+        return err_set(err, ERR_UNSUPPORTED, "key general.type is \"adapter\": it goes with a model, and is none");
     int rc = gguf_get_string(g, "general.architecture", &name, err);
     if (rc)
         return gguf_required(rc, err);

@@ -24,7 +24,7 @@ static int check_batch(const struct forward *f, const struct batch *b, struct er
         b->n_states < 0 || b->n_sampled < 0 || b->n_outputs < b->n_states || b->n_outputs > b->n_rows ||
         b->n_outputs - b->n_states > o->max_outputs || b->n_sampled > b->n_outputs - b->n_states ||
         b->n_copies < 0 || b->n_copies > o->n_blocks || b->mask < 0 ||
-        b->mask >= FORWARD_MASKS)
+        b->mask >= FORWARD_MASKS || (b->scale && b->scale_stride < b->n_rows))
         return err_set(err, ERR_INVALID, "no step has %d rows, %d outputs, %d sequences and %d copies here",
                        b->n_rows, b->n_outputs, b->n_sequences, b->n_copies);
     if (!all_within(b->token, b->n_rows, -f->n_ids, f->w->hp.vocab))
@@ -38,15 +38,6 @@ static int check_batch(const struct forward *f, const struct batch *b, struct er
         return err_set(err, ERR_INVALID, "a row points outside its sequence, the KV cache or the batch");
     return 0;
 }
-
-/* What the operators of a step are recorded with. */
-struct recording {
-    const struct forward *f;
-    struct commands *c;
-    struct step_shape shape;
-    struct buffer *input[INPUT_COUNT];
-    int mask;
-};
 
 /* y = norm(x) of whole rows. */
 static void norm(const struct recording *r, int rows, struct buffer *x, struct buffer *weight,
@@ -86,6 +77,12 @@ static void project(const struct recording *r, int l)
     norm(r, rows, f->x, w->attn_norm, f->h);
     commands_stage(r->c, l, "Q/K/V");
     device_matmul(r->c, &qkv, f->h, w->q, w->k, w->v, w->qkv_bias, NULL, f->qkv);
+    forward_adapt(r, &(struct product){.layer = l, .which = ADAPTED_Q, .x = f->h, .y = f->qkv, .in = hp->width,
+                                       .width = f->q_width, .y_stride = f->qkv_width});
+    for (int i = 0; i < 2; i++)
+        forward_adapt(r, &(struct product){.layer = l, .which = i ? ADAPTED_V : ADAPTED_K, .x = f->h, .y = f->qkv,
+                                           .in = hp->width, .width = kv_width, .y_stride = f->qkv_width,
+                                           .y_offset = f->q_width + i * kv_width});
     if (w->q_norm) {
         commands_stage(r->c, l, "Q/K norm");
         head_norm(r, hp->n_heads, 0, w->q_norm);
@@ -120,17 +117,26 @@ static void mix(const struct recording *r, int rows, int l, struct buffer *x, st
     struct matmul_args gate_up = {.rows = rows, .in = hp->width, .out = {hp->ff_width, hp->ff_width}};
     struct swiglu_args swiglu = {.rows = rows, .width = hp->ff_width};
     struct matmul_args down = {.rows = rows, .in = hp->ff_width, .out = {hp->width}};
+    bool last = l == hp->n_layers - 1; /* after which only rows whose logits are wanted are there */
 
     commands_stage(r->c, l, "O");
     device_matmul(r->c, &out, attn, w->attn_out, NULL, NULL, NULL, x, x);
+    forward_adapt(r, &(struct product){.layer = l, .which = ADAPTED_ATTN_OUT, .outputs = last, .x = attn, .y = x,
+                                       .in = f->q_width, .width = hp->width, .y_stride = hp->width});
     commands_stage(r->c, l, "FFN norm");
     norm(r, rows, x, w->ffn_norm, f->h);
     commands_stage(r->c, l, "gate/up");
     device_matmul(r->c, &gate_up, f->h, w->gate, w->up, NULL, NULL, NULL, f->gate_up);
+    for (int i = 0; i < 2; i++)
+        forward_adapt(r, &(struct product){.layer = l, .which = i ? ADAPTED_UP : ADAPTED_GATE, .outputs = last,
+                                           .x = f->h, .y = f->gate_up, .in = hp->width, .width = hp->ff_width,
+                                           .y_stride = 2 * hp->ff_width, .y_offset = i * hp->ff_width});
     commands_stage(r->c, l, "SwiGLU");
     device_swiglu(r->c, &swiglu, f->gate_up, f->act);
     commands_stage(r->c, l, "down");
     device_matmul(r->c, &down, f->act, w->down, NULL, NULL, NULL, x, x);
+    forward_adapt(r, &(struct product){.layer = l, .which = ADAPTED_DOWN, .outputs = last, .x = f->act, .y = x,
+                                       .in = hp->ff_width, .width = hp->width, .y_stride = hp->width});
 }
 
 static void gather(const struct recording *r, int width, struct buffer *from, struct buffer *to)
@@ -163,6 +169,8 @@ static void finish(const struct recording *r)
         return;
     commands_stage(r->c, -1, "logits");
     device_matmul(r->c, &logits, f->h, f->w->output, NULL, NULL, NULL, NULL, f->logits);
+    forward_adapt(r, &(struct product){.layer = -1, .outputs = true, .x = f->h, .y = f->logits, .in = hp->width,
+                                       .width = hp->vocab, .y_stride = hp->vocab});
     if (r->shape.sampled) {
         commands_stage(r->c, -1, "sample");
         device_sample(r->c, &sample, f->logits, f->allowed[r->mask], r->input[INPUT_SAMPLING], f->ids);

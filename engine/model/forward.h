@@ -3,7 +3,7 @@
 #define HEARTH_FORWARD_H
 
 #include "../../kernels/device.h"
-#include "gguf.h"
+#include "adapter.h"
 
 struct weights; /* tensors of one model on a device, with its hyperparameters */
 
@@ -48,6 +48,8 @@ struct forward_options {
     int max_context;   /* tokens of one sequence: table_stride = ceil(max_context / block_tokens) */
     /* [(vocab + 31) / 32] bits: what the device may choose, by batch.mask; copied. NULL: every token */
     const int32_t *allowed[FORWARD_MASKS];
+    struct adapter *const *adapters; /* [n_adapters] that rows may have; they outlive it, on the device */
+    int n_adapters;    /* ADAPTERS_MAX at most */
 };
 int forward_create(struct forward **out, struct device *, const struct weights *,
                    const struct forward_options *, struct err *) WARN_UNUSED;
@@ -67,6 +69,9 @@ struct batch {
     const int32_t *slot;     /* [n_rows] where K and V go: block * block_tokens + offset */
     int n_sequences;
     const int32_t *table;    /* [n_sequences][table_stride] KV blocks; entries beyond the end are 0 */
+    const float *scale;      /* [n_adapters][scale_stride] of each adapter at each row, 0: not at work; NULL:
+                              * none is */
+    int scale_stride;        /* n_rows at least */
     int n_outputs;
     const int32_t *output;   /* [n_outputs] rows whose logits are wanted, or their states */
     int n_sampled;           /* the first outputs: the device chooses their tokens, the logits stay there */

@@ -46,7 +46,7 @@ struct activation {
     struct buffer **out;
     bool kept;
 };
-enum { N_ACTIVATIONS = 9 };
+enum { N_ACTIVATIONS = 12 };
 
 static void list_activations(struct forward *f, struct activation list[N_ACTIVATIONS])
 {
@@ -54,11 +54,20 @@ static void list_activations(struct forward *f, struct activation list[N_ACTIVAT
     size_t rows = (size_t)f->options.max_rows, outputs = (size_t)f->options.max_outputs;
     size_t width = (size_t)hp->width, ff = (size_t)hp->ff_width;
     size_t q = (size_t)f->q_width, qkv = (size_t)f->qkv_width;
+    size_t rank = 0, widest = 0, adapted_vocab = 0;
+    for (int i = 0; i < f->options.n_adapters; i++) {
+        size_t own = (size_t)adapter_rank(f->options.adapters[i]);
+        rank = own > rank ? own : rank;
+        widest = ff > qkv ? ff : qkv; /* as wide as x too */
+        widest = widest > width ? widest : width;
+        adapted_vocab = adapter_has_output(f->options.adapters[i]) ? (size_t)hp->vocab : adapted_vocab;
+    }
     const struct activation all[N_ACTIVATIONS] = {
         {rows, width, &f->x, true}, {rows, width, &f->h, false}, {rows, qkv, &f->qkv, false},
         {rows, q, &f->attn, false}, {rows, 2 * ff, &f->gate_up, false}, {rows, ff, &f->act, false},
         {rows, width, &f->wanted_x, true}, {rows, q, &f->wanted_attn, false},
-        {outputs, (size_t)hp->vocab, &f->logits, false}};
+        {outputs, (size_t)hp->vocab, &f->logits, false}, {rows, rank, &f->low, false},
+        {rows, widest, &f->delta, false}, {outputs, adapted_vocab, &f->delta_logits, false}};
     memcpy(list, all, sizeof all);
 }
 
@@ -98,6 +107,8 @@ static int create_buffers(struct forward *f, struct err *err)
         if (__builtin_mul_overflow(list[i].rows, list[i].columns, &count))
             return err_set(err, ERR_NOMEM, "a buffer of %zu rows of %zu is too large", list[i].rows,
                            list[i].columns);
+        if (count == 0)
+            continue;
         rc = (list[i].kept ? buffer_create : buffer_create_scratch)(f->device, DTYPE_F32, count, list[i].out,
                                                                     err);
     }
@@ -165,7 +176,7 @@ int forward_create(struct forward **out, struct device *device, const struct wei
     if (options->max_rows < 1 || options->max_outputs < 1 || options->max_sequences < 1 ||
         options->block_tokens < 1 || options->n_blocks < 1 || options->max_context < 1 ||
         options->n_blocks > INT32_MAX / options->block_tokens ||
-        options->max_sequences > INT32_MAX / options->max_context ||
+        options->max_sequences > INT32_MAX / options->max_context || options->n_adapters > ADAPTERS_MAX ||
         forward_kv_block_elements(hp, options->block_tokens) > INT32_MAX)
         return err_set(err, ERR_INVALID, "no steps of %d rows, %d outputs, %d sequences of %d, %d blocks",
                        options->max_rows, options->max_outputs, options->max_sequences, options->max_context,

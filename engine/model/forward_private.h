@@ -29,6 +29,9 @@ struct forward {
     struct buffer *wanted_x;     /* F32 [max_rows][width]: x of the rows that are outputs */
     struct buffer *wanted_attn;  /* F32 [max_rows][q_width] */
     struct buffer *logits;       /* F32 [max_outputs][vocab] */
+    struct buffer *low;          /* F32 [max_rows][rank]: A x of an adapter */
+    struct buffer *delta;        /* F32 [max_rows][the widest result]: B (A x) */
+    struct buffer *delta_logits; /* F32 [max_outputs][vocab] */
     struct buffer *ids;          /* I32 [max_outputs] what the last step that chose has chosen */
     struct buffer *allowed[FORWARD_MASKS]; /* I32 [(vocab + 31) / 32] bits */
     struct buffer **kv;          /* [n_layers] kv_type [n_blocks][2][n_kv_heads][block_tokens][head_dim] */
@@ -37,6 +40,27 @@ struct forward {
     int first_flight, n_flights; /* the oldest; they follow in turn */
     int n_ids;                   /* that the last step that chose has chosen */
 };
+
+/* What the operators of a step are recorded with. */
+struct recording {
+    const struct forward *f;
+    struct commands *c;
+    struct step_shape shape;
+    struct buffer *input[INPUT_COUNT];
+    int mask;
+};
+
+/* The product of a weight that adapters may change: `width` columns of y, from y_offset on. */
+struct product {
+    int layer;         /* -1: the output */
+    enum adapted which;
+    bool outputs;      /* of the rows whose logits are wanted; else of all */
+    struct buffer *x;  /* [rows][in] */
+    struct buffer *y;  /* [rows][y_stride] */
+    int in, width, y_stride, y_offset;
+};
+/* Adds what the adapters at work in the step add to it. */
+void forward_adapt(const struct recording *, const struct product *);
 
 size_t forward_kv_block_elements(const struct hyperparameters *, int block_tokens);
 

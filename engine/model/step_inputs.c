@@ -26,6 +26,7 @@ static void lay_out(struct layout *l, size_t rows, size_t outputs, const struct 
 {
     *l = (struct layout){.rows = rows, .outputs = outputs};
     const size_t n[INPUT_COUNT] = {rows, rows, rows, rows, rows, outputs * SAMPLE_ROW_INTS,
+                                   (size_t)o->n_adapters * rows, (size_t)o->n_adapters * rows,
                                    (size_t)o->max_sequences * table_stride, 2 * (size_t)o->n_blocks};
     for (int i = 0; i < INPUT_COUNT; i++) {
         l->first[i] = l->end;
@@ -63,8 +64,9 @@ int step_inputs_create(struct step_inputs **out, struct device *device, const st
                         : err_set(err, ERR_NOMEM, "no memory for the inputs of a step");
     for (int l = 0; l < LAYOUT_COUNT; l++)
         for (int i = 0; i < INPUT_COUNT && rc == 0; i++)
-            rc = buffer_view(in->buffer, in->layout[l].first[i], in->layout[l].n[i], &in->layout[l].view[i],
-                             err);
+            if (in->layout[l].n[i])
+                rc = buffer_view(in->buffer, in->layout[l].first[i], in->layout[l].n[i], &in->layout[l].view[i],
+                                 err);
     if (rc) {
         step_inputs_destroy(in);
         return rc;
@@ -98,6 +100,10 @@ struct step_shape step_shape(const struct forward_options *o, int table_stride, 
     for (int i = 0; i < b->n_outputs; i++)
         if (b->output[i] != i)
             s.whole = false;
+    for (int a = 0; b->scale && a < o->n_adapters; a++)
+        for (int r = 0; r < b->n_rows; r++)
+            if (b->scale[a * b->scale_stride + r] != 0)
+                s.adapters |= (uint32_t)1 << a;
     while (context <= last)
         context *= 2;
     s.context = (int)(context < most ? context : most);
@@ -109,6 +115,19 @@ static void put(struct step_inputs *in, const struct layout *l, enum step_input 
 {
     if (n > 0)
         memcpy(in->values + l->first[i], from, (size_t)n * sizeof *in->values);
+}
+
+/* Of the adapters at work, at all rows and at those whose logits are wanted. */
+static void put_scales(struct step_inputs *in, const struct layout *l, const struct batch *b, uint32_t adapters)
+{
+    for (int a = 0; adapters >> a; a++) {
+        const float *scale = b->scale + (size_t)a * (size_t)b->scale_stride;
+        float *out = (float *)(in->values + l->first[INPUT_OUTPUT_SCALE]) + (size_t)a * (size_t)b->n_outputs;
+        memcpy(in->values + l->first[INPUT_SCALE] + (size_t)a * (size_t)b->n_rows, scale,
+               (size_t)b->n_rows * sizeof *scale);
+        for (int i = 0; i < b->n_outputs; i++)
+            memcpy(out + i, scale + b->output[i], sizeof *scale);
+    }
 }
 
 void step_inputs_upload(struct step_inputs *in, struct commands *c, const struct batch *b,
@@ -124,6 +143,8 @@ void step_inputs_upload(struct step_inputs *in, struct commands *c, const struct
     put(in, l, INPUT_OUTPUT, b->output, b->n_outputs);
     put(in, l, INPUT_SAMPLING, b->sampling, b->n_sampled * SAMPLE_ROW_INTS);
     put(in, l, INPUT_COPY, b->copy, 2 * b->n_copies);
+    if (s->adapters)
+        put_scales(in, l, b, s->adapters);
     size_t stride = (size_t)s->table_stride;
     int32_t *table = in->values + l->first[INPUT_TABLE];
     for (size_t i = 0; i < (size_t)b->n_sequences; i++)

@@ -25,7 +25,9 @@ static int check_sampling(const struct sampling *p, int vocab, struct err *err)
         return err_set(err, ERR_INVALID, "repetition_penalty must be between 0.01 and 100");
     }
     if (p->penalty_window < 0) return err_set(err, ERR_INVALID, "the penalties' window must be at least 0");
-    if (outside(p->dry_multiplier, 0, 100)) return err_set(err, ERR_INVALID, "dry_multiplier must be between 0 and 100");
+    if (outside(p->dry_multiplier, 0, 100)) {
+        return err_set(err, ERR_INVALID, "dry_multiplier must be between 0 and 100");
+    }
     if (p->dry_multiplier > 0 && (outside(p->dry_base, 1, 100) || p->dry_allowed_length < 1 || p->dry_window < 0)) {
         return err_set(err, ERR_INVALID, "dry_base must be between 1 and 100, dry_allowed_length at least 1 and DRY's "
                        "window at least 0");
@@ -57,6 +59,25 @@ static int check_length(const struct engine_request *q, int context, struct err 
         return err_set(err, ERR_TOO_LONG,
                        "This model's maximum context length is %d tokens. However, your messages resulted in "
                        "%zu tokens. Please reduce the length of the messages.", context, q->n_prompt);
+    }
+    return 0;
+}
+
+static int check_scales(const struct engine_request *q, const struct request_limits *limits, struct err *err)
+{
+    for (size_t i = 0; i < q->n_scales; i++) {
+        const struct engine_scale *s = &q->scales[i];
+        if (s->adapter < 0 || s->adapter >= limits->n_adapters) {
+            return err_set(err, ERR_INVALID, "there is no LoRA adapter %d", s->adapter);
+        }
+        if (outside((double)s->scale, -1000, 1000)) {
+            return err_set(err, ERR_INVALID, "scales of LoRA adapters must be between -1000 and 1000");
+        }
+        for (size_t j = 0; j < i; j++) {
+            if (q->scales[j].adapter == s->adapter) {
+                return err_set(err, ERR_INVALID, "LoRA adapter %d has two scales", s->adapter);
+            }
+        }
     }
     return 0;
 }
@@ -104,7 +125,8 @@ static int check(const struct engine_request *q, const struct request_limits *li
             }
         }
     }
-    return check_sampling(&q->sampling, limits->vocab, err);
+    rc = check_scales(q, limits, err);
+    return rc ? rc : check_sampling(&q->sampling, limits->vocab, err);
 }
 
 static void *copy(const void *from, size_t count, size_t size)
@@ -148,11 +170,35 @@ static bool copy_bias(struct request *r, const struct request_limits *limits)
     return true;
 }
 
+static bool copy_scales(struct request *r, const struct engine_request *q, const struct request_limits *limits)
+{
+    bool any = false;
+    for (size_t i = 0; i < q->n_scales; i++) any |= q->scales[i].scale != 0;
+    if (!any) return true;
+    r->scale = calloc((size_t)limits->n_adapters, sizeof *r->scale);
+    for (size_t i = 0; r->scale && i < q->n_scales; i++) r->scale[q->scales[i].adapter] = q->scales[i].scale;
+    return r->scale != NULL;
+}
+
+struct prefix_key request_root(const struct request_limits *limits, const struct engine_scale *scales, size_t n)
+{
+    struct prefix_key root = limits->root;
+    for (int a = 0; a < limits->n_adapters; a++) { /* in this order, whatever that of the scales is */
+        for (size_t i = 0; i < n; i++) {
+            if (scales[i].adapter != a || scales[i].scale == 0) continue;
+            root = prefix_root_behind(root, &limits->adapter_keys[a], sizeof limits->adapter_keys[a]);
+            root = prefix_root_behind(root, &scales[i].scale, sizeof scales[i].scale);
+        }
+    }
+    return root;
+}
+
 static int create_sequences(struct request *r, const struct engine_request *q,
                             const struct request_limits *limits, struct err *err)
 {
     struct engine_top *top;
     float *want;
+    struct prefix_key root = request_root(limits, q->scales, q->n_scales);
     r->sequence = calloc((size_t)r->choices, sizeof *r->sequence);
     if (!r->sequence) return err_set(err, ERR_NOMEM, "out of memory for a request");
     for (int i = 0; i < r->choices; i++) {
@@ -161,7 +207,7 @@ static int create_sequences(struct request *r, const struct engine_request *q,
         s->choice = i;
         int rc = kv_table_create(&s->task.kv, limits->kv, r->limit, err);
         if (rc) return rc;
-        kv_table_root(&s->task.kv, prefix_salted(limits->root, q->cache_salt), q->owner);
+        kv_table_root(&s->task.kv, prefix_salted(root, q->cache_salt), q->owner);
         rc = text_stream_create(&s->stream, q->stop, q->n_stop, err);
         if (rc) return rc;
         struct event *e = event_create(0, 0, 0, 0, &top, &want);
@@ -205,7 +251,8 @@ int request_create(struct request **out, const struct engine_request *q, const s
     r->next_logprob = NAN;
     r->prompt = copy(q->prompt, q->n_prompt, sizeof *q->prompt);
     if (r->embed) r->pooled = calloc((size_t)limits->width, sizeof *r->pooled);
-    if (!r->prompt || !copy_bias(r, limits) || (q->want && !copy_want(r, q->want)) || (r->embed && !r->pooled)) {
+    if (!r->prompt || !copy_bias(r, limits) || !copy_scales(r, q, limits) || (q->want && !copy_want(r, q->want)) ||
+        (r->embed && !r->pooled)) {
         rc = err_set(err, ERR_NOMEM, "out of memory for a request");
         goto fail;
     }
@@ -245,6 +292,7 @@ void request_free(struct request *r)
     free(r->want);
     free(r->want_ids);
     dry_breakers_destroy(r->breakers);
+    free(r->scale);
     free(r->bias);
     free(r->prompt);
     free(r->pooled);

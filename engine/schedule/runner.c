@@ -32,6 +32,8 @@ static struct forward_options forward_sizes(const struct runner_options *o, int 
         .block_tokens = BLOCK_TOKENS,
         .n_blocks = blocks,
         .max_context = context,
+        .adapters = o->adapters,
+        .n_adapters = o->n_adapters,
     };
 }
 
@@ -85,6 +87,7 @@ int runner_measure(const struct device *device, const struct runner_options *o, 
     int64_t most = wanted_tokens(o, context), least = o->context ? context : LEAST_TOKENS;
     if (least > context) least = context;
     if (o->kv_tokens || least > most) least = most;
+    for (int i = 0; i < o->n_adapters; i++) weights += adapter_bytes(o->adapters[i], device);
     out->fixed = weights + forward_scratch_bytes(&h, &sizes) + forward_result_bytes(&h, &sizes) + SMALL_BYTES;
     out->kv_least = block_count(least) * block_bytes;
     out->kv_most = block_count(most) * block_bytes;
@@ -168,13 +171,14 @@ static int make_room(struct runner *r, struct err *err)
     m->table = malloc((size_t)r->parallel * (size_t)r->stride * sizeof *m->table);
     m->output = malloc(rows * sizeof *m->output);
     m->sampling = malloc(outputs * sizeof *m->sampling);
+    m->scale = calloc(rows * (size_t)r->facts.limits.n_adapters + 1, sizeof *m->scale);
     bool records = true;
     for (int i = 0; i < FORWARD_IN_FLIGHT; i++) {
         r->record[i].part = malloc((size_t)r->parallel * sizeof *r->record[i].part);
         records = records && r->record[i].part;
     }
     if (m->token && m->position && m->sequence && m->slot && m->table && m->output && m->sampling &&
-        records) {
+        m->scale && records) {
         return 0;
     }
     return err_set(err, ERR_NOMEM, "out of memory for the rows of a step");
@@ -202,6 +206,9 @@ int runner_prepare(struct runner *r, struct err *err)
     r->facts.step_rows = r->max_rows;
     r->facts.parameters = weights_parameters(r->weights);
     r->facts.weight_bytes = weights_bytes(r->weights);
+    for (int i = 0; i < o->n_adapters; i++) r->facts.weight_bytes += adapter_bytes(o->adapters[i], r->device);
+    r->facts.limits.adapter_keys = o->adapter_keys;
+    r->facts.limits.n_adapters = o->n_adapters;
     r->facts.other_bytes = forward_scratch_bytes(r->facts.hyper, &sizes) +
                            forward_result_bytes(r->facts.hyper, &sizes);
     if (o->store) r->digest = tier_digest(o->gguf);
@@ -221,6 +228,11 @@ int runner_open(struct runner *r, struct err *err)
     const struct runner_options *o = r->options;
     int rc = device_info(r->device)->gpu && !o->unchecked ? check_device(r, o->gguf, err) : 0;
     if (rc) return rc;
+    r->adapters = o->adapters;
+    for (int i = 0; i < o->n_adapters; i++) {
+        rc = adapter_load(o->adapters[i], r->device, err);
+        if (rc) return rc;
+    }
     struct forward_options sizes = forward_sizes(o, r->facts.limits.context, r->facts.kv_blocks);
     for (int i = 0; i < FORWARD_MASKS; i++) sizes.allowed[i] = r->mask[i];
     rc = forward_create(&r->forward, r->device, r->weights, &sizes, err);
@@ -274,7 +286,9 @@ void runner_close(struct runner *r)
     tier_destroy(r);
     r->tier = (struct tier){0};
     forward_destroy(r->forward);
+    for (int i = 0; r->adapters && i < r->facts.limits.n_adapters; i++) adapter_unload(r->adapters[i]);
     weights_free(r->weights);
+    r->adapters = NULL;
     r->forward = NULL;
     r->weights = NULL;
 }
@@ -295,14 +309,16 @@ void runner_destroy(struct runner *r)
     free(r->room.table);
     free(r->room.output);
     free(r->room.sampling);
+    free(r->room.scale);
     for (int i = 0; i < FORWARD_IN_FLIGHT; i++) free(r->record[i].part);
     for (int i = 0; i < FORWARD_MASKS; i++) free(r->mask[i]);
     free(r);
 }
 
-int runner_pin(struct runner *r, const int32_t *ids, int n, struct err *err)
+int runner_pin(struct runner *r, const struct engine_scale *scales, size_t n_scales, const int32_t *ids, int n,
+               struct err *err)
 {
-    struct prefix_key key = r->facts.limits.root;
+    struct prefix_key key = request_root(&r->facts.limits, scales, n_scales);
     int rc = 0;
     for (int i = 0; !rc && (i + 1) * BLOCK_TOKENS <= n; i++) {
         key = prefix_extend(key, ids + i * BLOCK_TOKENS, BLOCK_TOKENS);

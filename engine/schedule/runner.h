@@ -25,6 +25,9 @@ struct runner_options {
     bool unchecked;                     /* no short check of a GPU */
     int kv_tokens;                      /* of all sequences together; 0: chosen */
     uint64_t kv_bytes;                  /* that these may take at most; 0: as the machine's memory allows */
+    struct adapter *const *adapters;    /* [n_adapters] for the runner to put on the device; they outlive it */
+    const struct prefix_key *adapter_keys; /* [n_adapters] as long */
+    int n_adapters;
     int context;                        /* of one sequence; 0: the model's own */
 };
 
@@ -91,8 +94,9 @@ void runner_patience(const struct runner *, double *limit, double *step);
 /* Saves a part of what the prefix cache holds, when there is nothing else to do. Seconds until the next call can
  * do something; negative: there is nothing to save. */
 double runner_save(struct runner *);
-/* The full blocks of ids[n] go last when room is needed in the prefix cache. */
-int runner_pin(struct runner *, const int32_t *ids, int n, struct err *) WARN_UNUSED;
+/* The full blocks of ids[n], computed with these scales, go last when room is needed in the prefix cache. */
+int runner_pin(struct runner *, const struct engine_scale *, size_t n_scales, const int32_t *ids, int n,
+               struct err *) WARN_UNUSED;
 /* Takes the requests that are over out of the runner: a list by `next`. */
 struct request *runner_reap(struct runner *);
 /* Frees such a request, at once or when the steps under way have ended. */

@@ -19,6 +19,7 @@ struct step_room {
     int32_t *table;                              /* [parallel][stride] */
     int32_t *output;                             /* [max_rows] */
     struct sample_row *sampling;                 /* [max_outputs] */
+    float *scale;                                /* [n_adapters][max_rows] */
 };
 
 /* One sequence in a step under way. */
@@ -50,6 +51,7 @@ struct runner {
     struct prefix_key digest;             /* of the tensors, where there is a store */
     const struct tokenizer *tokenizer;
     struct weights *weights;
+    struct adapter *const *adapters;      /* [facts.limits.n_adapters]; NULL until they are being put on the device */
     struct forward *forward;
     struct kv_blocks *kv;
     struct scheduler *scheduler;

@@ -316,7 +316,8 @@ static int collect(struct sampler *s, const struct sampling *p, float max, float
 static int exclude_top(struct candidate *candidate, int n, const struct sampling *p, int choice, int64_t position)
 {
     if (p->xtc_probability <= 0) return n;
-    if (philox_uniform_of(PHILOX_EXCLUDE, p->seed, (uint32_t)choice, (uint64_t)position) >= p->xtc_probability) return n;
+    double uniform = philox_uniform_of(PHILOX_EXCLUDE, p->seed, (uint32_t)choice, (uint64_t)position);
+    if (uniform >= p->xtc_probability) return n;
     double threshold = p->xtc_threshold * total_weight(candidate, n);
     int above = 0, kept = 0;
     struct candidate least = {0};

@@ -50,7 +50,8 @@ int sequence_start(struct sequence *s, const struct tokenizer *tokenizer, struct
 
 struct sampler_past sequence_past(const struct sequence *s)
 {
-    return (struct sampler_past){.counts = s->counts, .tokens = s->tokens, .n = s->n_known, .unbroken = s->dry.unbroken};
+    return (struct sampler_past){
+        .counts = s->counts, .tokens = s->tokens, .n = s->n_known, .unbroken = s->dry.unbroken};
 }
 
 static int add_token(struct sequence *s, int32_t id, struct err *err)

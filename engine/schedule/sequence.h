@@ -54,6 +54,7 @@ struct request {
     struct runner *runner;
     struct sampling sampling;
     struct logit_bias *bias;
+    float *scale;          /* [n_adapters] of the model's adapters; NULL: none is at work */
     struct dry_breakers *breakers; /* NULL without DRY */
     int32_t *prompt;       /* [n_prompt] */
     int n_prompt;
@@ -109,12 +110,16 @@ struct request_limits {
     const int32_t *end_ids;  /* tokens that end a text */
     int n_end_ids;
     const struct kv_blocks *kv;
-    struct prefix_key root;  /* what K and V depend on besides the tokens, all but the salt */
+    const struct prefix_key *adapter_keys; /* [n_adapters] */
+    int n_adapters;
+    struct prefix_key root;  /* what K and V depend on besides the tokens, all but adapters and the salt */
 };
 
 /* Checks and copies. ERR_INVALID, ERR_TOO_LONG, ERR_NOMEM. */
 int request_create(struct request **out, const struct engine_request *, const struct request_limits *,
                    struct err *) WARN_UNUSED;
+/* The root with the adapters that are at work. */
+struct prefix_key request_root(const struct request_limits *, const struct engine_scale *, size_t n);
 void request_free(struct request *); /* no task is scheduled any more */
 
 /* Adds a generated token to a choice and what text it completes to `out`. `top` as the request's n_top.

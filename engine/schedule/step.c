@@ -18,7 +18,7 @@ void step_room_begin(struct runner *r, struct batch *b)
 {
     struct step_room *m = &r->room;
     *b = (struct batch){.token = m->token, .position = m->position, .sequence = m->sequence, .slot = m->slot,
-                        .table = m->table, .output = m->output, .sampling = m->sampling};
+                        .table = m->table, .output = m->output, .sampling = m->sampling, .scale_stride = r->max_rows};
 }
 
 void step_room_rows(struct runner *r, struct batch *b, const struct kv_table *kv, int index,
@@ -112,6 +112,12 @@ static void add_part(struct runner *r, struct batch *b, struct step_part *p, int
         m->sampling[p->place] = sample_row(p);
         m->output[b->n_outputs++] = row + p->rows - 1;
     }
+    const float *scale = s->request->scale;
+    for (int a = 0; a < r->facts.limits.n_adapters; a++) {
+        float *out = m->scale + (size_t)a * (size_t)r->max_rows;
+        for (int i = row; i < row + p->rows; i++) out[i] = scale ? scale[a] : 0;
+    }
+    if (scale) b->scale = m->scale;
     for (int i = p->rows - p->outputs; i < p->rows; i++) m->output[b->n_outputs++] = row + i;
     for (int i = 0; i < p->states; i++) m->output[b->n_outputs++] = row + p->state + i;
     b->n_states += p->states;

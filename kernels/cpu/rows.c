@@ -121,6 +121,22 @@ static void gather(const struct cpu *cpu, const struct command *c, int thread)
     }
 }
 
+static void add_scaled(const struct cpu *cpu, const struct command *c, int thread)
+{
+    const struct add_scaled_args *a = &c->args.add_scaled;
+    const float *x = c->buffer[0]->memory, *scale = (const float *)c->buffer[1]->memory + a->scale_first;
+    float *y = (float *)c->buffer[2]->memory + a->y_offset;
+    size_t width = (size_t)a->width;
+    int first, last;
+    share(cpu, thread, a->rows, &first, &last);
+    for (int r = first; r < last; r++) {
+        float factor = scale[r] * a->factor, *to = y + (size_t)r * (size_t)a->y_stride;
+        const float *from = x + (size_t)r * width;
+        for (size_t i = 0; i < width && factor != 0; i++)
+            to[i] += from[i] * factor;
+    }
+}
+
 /* Pairs may build on each other, so one thread copies them in order. */
 static void kv_copy(const struct command *c, int thread)
 {
@@ -156,6 +172,7 @@ void cpu_rows(struct cpu *cpu, int command, int thread)
     case OPERATOR_rope_kv: rope_kv(cpu, command, thread); break;
     case OPERATOR_swiglu: swiglu(cpu, c, thread); break;
     case OPERATOR_gather: gather(cpu, c, thread); break;
+    case OPERATOR_add_scaled: add_scaled(cpu, c, thread); break;
     case OPERATOR_kv_copy: kv_copy(c, thread); break;
     case OPERATOR_sample: sample(cpu, c, thread); break;
     default: REQUIRE(!"an operator on rows");

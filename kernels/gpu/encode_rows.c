@@ -1,4 +1,4 @@
-/* Encoders of what works row by row: norms, SwiGLU, gathers, copies within the cache, sampling. */
+/* Encoders of what works row by row: norms, SwiGLU, gathers, sums, copies within the cache, sampling. */
 #include "gpu_args.h"
 #include "plan.h"
 
@@ -71,6 +71,18 @@ void encode_gather(struct plan *p, int command)
     s->overlaps = true;
     plan_in(s, c->buffer[0], "x");
     plan_in(s, c->buffer[1], "index");
+    plan_out(s, c->buffer[2], "y");
+}
+
+void encode_add_scaled(struct plan *p, int command)
+{
+    const struct command *c = &p->list.command[command];
+    const struct add_scaled_args *a = &c->args.add_scaled;
+    struct gpu_step *s = plan_dispatch(p, command, GPU_add_scaled, a, sizeof *a,
+                                       groups((size_t)a->width, ROWS_THREADS), (uint32_t)a->rows, 1);
+    s->overlaps = true;
+    plan_in(s, c->buffer[0], "x");
+    plan_in(s, c->buffer[1], "scale");
     plan_out(s, c->buffer[2], "y");
 }
 

@@ -239,6 +239,7 @@ static int plan_one(struct plan *p, int i)
     case OPERATOR_attention: REQUIRE(encode_attention(p, -1, i, f32_needed(p, i, c->buffer[5]))); return i;
     case OPERATOR_swiglu: encode_swiglu(p, i); return i;
     case OPERATOR_gather: encode_gather(p, i); return i;
+    case OPERATOR_add_scaled: encode_add_scaled(p, i); return i;
     case OPERATOR_kv_copy: encode_kv_copy(p, i); return i;
     case OPERATOR_sample: encode_sample(p, i); return i;
     case OPERATOR_COUNT: break;

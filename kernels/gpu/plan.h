@@ -101,6 +101,7 @@ bool encode_attention(struct plan *, int rope, int attention, bool result_needed
 void encode_rms_norm(struct plan *, int command);
 void encode_swiglu(struct plan *, int command);
 void encode_gather(struct plan *, int command);
+void encode_add_scaled(struct plan *, int command);
 void encode_kv_copy(struct plan *, int command);
 void encode_sample(struct plan *, int command);
 

@@ -1,4 +1,4 @@
-/* What works row by row without any reduction: SwiGLU, gathering rows, copying blocks of the cache. */
+/* What works row by row without any reduction: SwiGLU, gathering rows, adding them, copying blocks of the cache. */
 #ifndef HEARTH_GPU_ROWS_H
 #define HEARTH_GPU_ROWS_H
 
@@ -44,6 +44,18 @@ KERNEL(gather, 256, gather_args, BUF(0, const float, x), BUF(1, const int, index
     DEPENDENCY_LAUNCH();
     if (i < width)
         y[(long)row * width + i] = load_fresh(x + (long)load_fresh(index + row) * width + i);
+}
+
+KERNEL(add_scaled, 256, add_scaled_args, BUF(0, const float, x), BUF(1, const int, scale), BUF(2, float, y))
+{
+    KERNEL_IDS;
+    int row = ids.group.y, i = ids.group.x * ROWS_THREADS + ids.thread;
+    DEPENDENCY_WAIT();
+    DEPENDENCY_LAUNCH();
+    float factor = bits_float((uint)load_fresh(scale + args.scale_first + row)) * args.factor;
+    long at = (long)row * args.y_stride + args.y_offset + i;
+    if (i < args.width && factor != 0)
+        y[at] = y[at] + load_fresh(x + (long)row * args.width + i) * factor;
 }
 
 /* Words from or to memory of the host that the GPU sees. */

@@ -24,6 +24,7 @@ enum route_id {
     ROUTE_MODELS,
     ROUTE_MODEL,
     ROUTE_PROPS,
+    ROUTE_ADAPTERS,
     ROUTE_OLLAMA_TAGS,
     ROUTE_OLLAMA_SHOW,
     ROUTE_OLLAMA_RUNNING,
@@ -55,6 +56,7 @@ static const struct route {
     {"/models/", ROUTE_MODEL, false, false, false},
     {"/props", ROUTE_PROPS, false, false, false},
     {"/openapi.json", ROUTE_OPENAPI, false, true, true},
+    {"/lora-adapters", ROUTE_ADAPTERS, false, false, false, .any = true},
     {"/tokenize", ROUTE_JOB, true, false, false, .endpoint = API_TOKENIZE | API_PROMPT_ONLY},
     {"/detokenize", ROUTE_JOB, true, false, false, .endpoint = API_DETOKENIZE | API_PROMPT_ONLY},
     {"/apply-template", ROUTE_JOB, true, false, false, .endpoint = API_CHAT | API_PROMPT_ONLY},
@@ -81,7 +83,7 @@ static const char root_text[] =
     "hearth " HEARTH_VERSION ": an OpenAI-compatible API.\n"
     "POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, "
     "GET /v1/models, POST /infill, POST /tokenize, POST /detokenize, POST /apply-template, GET /health, GET /metrics, "
-    "GET /slots, GET /props, GET /openapi.json; "
+    "GET /slots, GET /props, GET and POST /lora-adapters, GET /openapi.json; "
     "Ollama's POST /api/chat, POST /api/generate, GET /api/tags, POST /api/show, GET /api/ps, GET /api/version\n";
 
 /* ---- answers ---- */
@@ -331,6 +333,27 @@ static void props(struct api *api, struct http_request *http)
         api_refuse(api, http, &error);
 }
 
+/* /lora-adapters */
+static void adapters(struct api *api, struct http_request *http)
+{
+    static const char allow[] = "GET, HEAD, POST, OPTIONS";
+    const char *method = http_method(http);
+    struct api_error error;
+    if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0) {
+        reply_json(api, http, api_adapters_json(&api->adapters));
+    } else if (strcmp(method, "POST") == 0) {
+        size_t length;
+        const char *body = http_body(http, &length);
+        if (api_adapters_set(&api->adapters, body, length, &error))
+            refuse(api, http, &error, NULL);
+        else
+            reply_json(api, http, json_pack("{s:b}", "success", true));
+    } else {
+        api_error_set(&error, 405, "method_not_allowed", NULL, "This route takes %s.", allow);
+        refuse(api, http, &error, allow);
+    }
+}
+
 /* ---- requests that wait for the model ---- */
 
 static void let_go(struct held *held)
@@ -436,6 +459,7 @@ void api_handle(struct http_request *http, void *user)
     case ROUTE_MODELS: models(api, http, NULL); break;
     case ROUTE_MODEL: models(api, http, rest); break;
     case ROUTE_PROPS: props(api, http); break;
+    case ROUTE_ADAPTERS: adapters(api, http); break;
     case ROUTE_OLLAMA_TAGS: ollama_tags(api, http); break;
     case ROUTE_OLLAMA_SHOW: ollama_show(api, http); break;
     case ROUTE_OLLAMA_RUNNING: reply_json(api, http, ollama_running_json(api)); break;
@@ -501,6 +525,7 @@ void api_ready(struct api *api, struct engine *engine, struct shelf *shelf)
     api->engine = engine;
     api->shelf = shelf;
     api->created = time(NULL);
+    api_adapters_open(&api->adapters, &shelf->options.model);
     release_held(api);
 }
 

@@ -2,6 +2,7 @@
 #ifndef HEARTH_API_INTERNAL_H
 #define HEARTH_API_INTERNAL_H
 
+#include "adapters.h"
 #include "api.h"
 #include "bytes.h"
 #include "metrics.h"
@@ -30,6 +31,7 @@ struct api {
     struct bytes description; /* /openapi.json */
     struct engine *engine; /* NULL while loading */
     struct shelf *shelf;   /* the models; NULL while loading */
+    struct adapters adapters;
     bool draining, refusing;
     struct held *held;     /* requests that wait for the model, newest first */
     struct metrics metrics;

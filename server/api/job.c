@@ -112,6 +112,7 @@ static int submit_part(struct job *job, struct part *part, struct err *err)
     const struct api_prompt *prompt = &request->prompts[part - job->parts];
     const struct sampling_defaults *const sources[] = {
         &api->options.defaults, &engine_model_info(job->model)->sampling, &job->asked->catalogue};
+    bool own_scales = request->given[PARAM_lora];
     /* Equal prompts of one request that names no seed are to differ. */
     uint64_t seed = job->seed + (uint64_t)(part - job->parts);
     struct engine_request engine_request = {
@@ -121,6 +122,8 @@ static int submit_part(struct job *job, struct part *part, struct err *err)
         .sampling = api_sampling(request, sources, sizeof sources / sizeof *sources, seed),
         .stop = (const char *const *)request->stop,
         .n_stop = request->n_stop,
+        .scales = own_scales ? request->scales : api->adapters.scale,
+        .n_scales = own_scales ? request->n_scales : api->adapters.n,
         .grammar = request->grammar,
         .choices = request->n,
         .max_tokens = request->max_tokens,
@@ -210,6 +213,7 @@ static void prepare(struct job *job)
         return;
     bool failed = (job->request.continues && responses_continue(&job->request, job->api->archive, &job->error)) ||
                   api_check_ids(&job->request, engine_model_info(job->model)->vocab, &job->error) ||
+                  api_check_scales(&job->request, engine_model_info(job->model)->n_adapters, &job->error) ||
                   api_prepare(&job->request, job->model, &job->error);
     REQUIRE(failed == (job->error.status != 0));
 }

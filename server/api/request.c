@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters.h"
 #include "anthropic.h"
 #include "embeddings.h"
 #include "infill.h"
@@ -16,7 +17,8 @@
 #include "tools.h"
 
 enum kind {
-    BOOLEAN, INTEGER, WIDE, NUMBER, STRING, OBJECT, MESSAGES, PROMPT, STREAM_OPTIONS, STOP, BREAKERS, LOGIT_BIAS, TOOLS,
+    BOOLEAN, INTEGER, WIDE, NUMBER, STRING, OBJECT, MESSAGES, PROMPT, STREAM_OPTIONS, STOP, BREAKERS, SCALES,
+    LOGIT_BIAS, TOOLS,
     CONTENT, TOKENS, ENCODING, POOLING, FILES, TOOL_CHOICE, EFFORT, RESPONSE_FORMAT, STRUCTURED, FUNCTIONS,
     FUNCTION_CALL, UNSUPPORTED,
     INPUT, RESPONSES_TOOLS, RESPONSES_TOOL_CHOICE, RESPONSES_TEXT, RESPONSES_REASONING, INCLUDE, METADATA, TRUNCATION,
@@ -270,6 +272,8 @@ static int read_param(struct api_request *request, int row, json_t *value, int v
         return api_read_stop(request, value, param->name, error);
     case BREAKERS:
         return api_read_breakers(request, value, param->name, error);
+    case SCALES:
+        return api_read_scales(request, value, error);
     case LOGIT_BIAS:
         return api_read_logit_bias(request, value, vocab, error);
     case TOOLS:
@@ -468,6 +472,7 @@ void api_request_dispose(struct api_request *request)
     free(request->stop);
     free(request->dry_breakers);
     free(request->bias);
+    free(request->scales);
     json_decref(request->body);
     json_decref(request->made);
     free(request->rendered);

@@ -106,6 +106,8 @@ struct api_request {
     double xtc_probability, xtc_threshold;
     struct logit_bias *bias;
     size_t n_bias;
+    struct engine_scale *scales; /* of LoRA adapters */
+    size_t n_scales;
     int64_t seed;
 };
 

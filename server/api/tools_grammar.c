@@ -158,8 +158,8 @@ static int check_strict(const struct api_request *request, const struct model *m
         engine_grammar_release(grammar);
         json_decref(spec);
         if (code) {
-            snprintf(param, sizeof param, request->old_calls ? "functions[%zu].parameters" : "tools[%zu].function.parameters",
-                     i);
+            const char *where = request->old_calls ? "functions[%zu].parameters" : "tools[%zu].function.parameters";
+            snprintf(param, sizeof param, where, i);
             return api_error_engine(error, &err, param);
         }
     }

@@ -36,6 +36,8 @@ static const struct bound {
                             /* q, and the weights of the keys, rounded to 11 bits for the matrix units */
                             [HALF] = {1.5e-3, 3e-2}},
     [OPERATOR_swiglu] = {[FLOAT32] = {1e-6, 1e-5}},
+    /* A product and a sum, contracted or not. */
+    [OPERATOR_add_scaled] = {[FLOAT32] = {1e-6, 1e-6}},
     /* Copies. */
     [OPERATOR_gather] = {[EXACT] = {0, 0}},
     [OPERATOR_kv_copy] = {[EXACT] = {0, 0}},

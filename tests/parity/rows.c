@@ -70,6 +70,30 @@ void parity_gather(struct parity *p, enum dtype type)
     }
 }
 
+/* Rows of some columns of a wider result, as those of Q, K and V; others, and rows of scale 0, keep their bits. */
+void parity_add_scaled(struct parity *p, enum dtype type)
+{
+    static const int widths[] = {896, 257, 64, 31, 100, 1, 576};
+    (void)type;
+    for (int i = 0; i < N_ROWS; i++) {
+        int rows = row_counts[i], width = widths[i], first = i;
+        int offset = i % 3 * 17, stride = width + offset + i % 2 * 5;
+        float scale[130 + N_ROWS];
+        for (int r = 0; r < rows + first; r++)
+            scale[r] = r % 4 == 3 ? 0 : random_normal();
+        struct add_scaled_args args = {.rows = rows, .width = width, .y_stride = stride, .y_offset = offset,
+                                       .scale_first = first, .factor = 0.25f};
+        struct pair x = pair_random(p, (size_t)(rows * width)), y = pair_random(p, (size_t)(rows * stride));
+        struct pair s = pair_buffer(p, DTYPE_I32, (size_t)(rows + first), scale);
+        case_begin(p);
+        BOTH(d)
+            device_add_scaled(p->commands[d], &args, x.on[d], s.on[d], y.on[d]);
+        if (case_run(p))
+            case_compare(p, y, FLOAT32, "%d rows of %d at %d of %d", rows, width, offset, stride);
+        case_end(p);
+    }
+}
+
 static struct sample_row random_parameters(int r)
 {
     static const float temperatures[] = {0, 1, 0.7f, 1.5f, 5e-6f, 0.3f, 2},

@@ -110,7 +110,7 @@ static void add(struct model *m, const char *name, enum dtype dtype, int columns
     for (int copies = m->o.twice && strcmp(m->o.twice, name) == 0 ? 2 : 1; copies > 0; copies--) {
         REQUIRE(m->n < MAX_TENSORS);
         struct tensor *t = &m->tensors[m->n++];
-        *t = (struct tensor){.n_dims = rows > 1 ? 2 : 1, .shape = {(uint64_t)columns, (uint64_t)rows},
+        *t = (struct tensor){.n_dims = rows > 1 || m->o.lora_rank ? 2 : 1, .shape = {(uint64_t)columns, (uint64_t)rows},
                              .dtype = dtype, .center = center, .spread = spread};
         snprintf(t->name, sizeof t->name, "%s", name);
         if (m->o.reshape && strcmp(m->o.reshape, name) == 0)
@@ -118,8 +118,23 @@ static void add(struct model *m, const char *name, enum dtype dtype, int columns
     }
 }
 
+/* The two parts of an adapter for a matrix; what they make together is about as large as the matrix. */
+static void add_pair(struct model *m, const char *name, enum dtype dtype, int columns, int rows)
+{
+    char part[80];
+    int rank = m->o.lora_rank;
+    snprintf(part, sizeof part, "%s.lora_a", name);
+    add(m, part, dtype, columns, rank, 0, sqrtf(3 / (float)columns));
+    snprintf(part, sizeof part, "%s.lora_b", name);
+    add(m, part, dtype, rank, rows, 0, sqrtf(3 / (float)rank));
+}
+
 static void add_matrix(struct model *m, const char *name, enum dtype dtype, int columns, int rows)
 {
+    if (m->o.lora_rank) {
+        add_pair(m, name, dtype, columns, rows);
+        return;
+    }
     if (m->o.mixed)
         do
             dtype = (enum dtype)(m->matrices++ % DTYPE_COUNT);
@@ -155,7 +170,7 @@ static void add_layer(struct model *m, int layer)
             continue;
         if (list[i].rows > 0)
             add_matrix(m, name, o->matrix, list[i].columns, list[i].rows);
-        else
+        else if (!o->lora_rank)
             add(m, name, o->vector, list[i].columns, 1, list[i].rows == 0 ? 1 : 0, 0.2f);
     }
 }
@@ -163,12 +178,14 @@ static void add_layer(struct model *m, int layer)
 static void add_tensors(struct model *m)
 {
     const struct tiny_model_options *o = &m->o;
-    add_matrix(m, "token_embd.weight", o->embedding, o->width, o->vocab);
+    if (!o->lora_rank)
+        add_matrix(m, "token_embd.weight", o->embedding, o->width, o->vocab);
     for (int layer = 0; layer < o->layers; layer++)
         add_layer(m, layer);
-    if (o->rope_factors)
+    if (o->rope_factors && !o->lora_rank)
         add(m, "rope_freqs.weight", DTYPE_F32, o->head_dim / 2, 1, 4, 3);
-    add(m, "output_norm.weight", o->vector, o->width, 1, 1, 0.2f);
+    if (!o->lora_rank)
+        add(m, "output_norm.weight", o->vector, o->width, 1, 1, 0.2f);
     if (o->untied)
         add_matrix(m, "output.weight", o->output, o->width, o->vocab);
     if (o->extra)
@@ -245,6 +262,22 @@ static void put_metadata(struct gguf_writer *w, const struct tiny_model_options 
     tiny_vocab_put(w, listed, o->pre, o->chat_template, o->without, keys);
 }
 
+static void put_adapter_metadata(struct gguf_writer *w, const struct tiny_model_options *o, int *keys)
+{
+    const char *const texts[][2] = {
+        {"general.type", "adapter"}, {"general.architecture", o->architecture}, {"adapter.type", "lora"}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        if (o->without && strcmp(o->without, texts[i][0]) == 0)
+            continue;
+        gguf_put_key_string(w, texts[i][0], texts[i][1]);
+        ++*keys;
+    }
+    if (o->without && strcmp(o->without, "adapter.lora.alpha") == 0)
+        return;
+    gguf_put_key_float(w, "adapter.lora.alpha", o->lora_alpha);
+    ++*keys;
+}
+
 static int put_split(struct gguf_writer *w, const struct model *m, int part)
 {
     if (m->o.parts == 1)
@@ -263,7 +296,9 @@ static int write_part(struct model *m, int part, struct gguf_writer *w, struct e
     int first = m->n * part / m->o.parts, end = m->n * (part + 1) / m->o.parts;
     struct gguf_writer metadata = {0};
     int keys = put_split(&metadata, m, part);
-    if (part == 0)
+    if (part == 0 && m->o.lora_rank)
+        put_adapter_metadata(&metadata, &m->o, &keys);
+    else if (part == 0)
         put_metadata(&metadata, &m->o, &keys);
     gguf_put_header(w, 3, (uint64_t)(end - first), (uint64_t)keys);
     gguf_put(w, metadata.bytes, metadata.length);

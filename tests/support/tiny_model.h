@@ -23,6 +23,8 @@ struct tiny_model_options {
     bool kv_heads_array;       /* head_count_kv as one number per layer */
     bool more_keys;            /* pooling of the last token, EOS behind texts, <|fim_pad|> as what fills in begin with */
     uint64_t seed;
+    int lora_rank;             /* not 0: a LoRA adapter for such a model instead, of every matrix but the embedding */
+    float lora_alpha;
 
     /* To make files that are wrong in one place. */
     const char *without;       /* a key or tensor that is left out */

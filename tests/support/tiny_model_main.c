@@ -33,7 +33,8 @@ int main(int argc, char **argv)
         {"dtype", required_argument, NULL, 'd'}, {"parts", required_argument, NULL, 'p'},
         {"pre", required_argument, NULL, 'r'}, {"template", required_argument, NULL, 't'},
         {"seed", required_argument, NULL, 's'}, {"mixed", no_argument, NULL, 'm'},
-        {"untied", no_argument, NULL, 'u'}, {0},
+        {"untied", no_argument, NULL, 'u'}, {"lora", required_argument, NULL, 'L'},
+        {"alpha", required_argument, NULL, 'A'}, {0},
     };
     struct tiny_model_options o = {0};
     struct err err;
@@ -54,6 +55,8 @@ int main(int argc, char **argv)
         case 't': o.chat_template = read_text(optarg); break;
         case 's': o.seed = strtoull(optarg, NULL, 0); break;
         case 'm': o.mixed = true; break;
+        case 'L': o.lora_rank = atoi(optarg); break;
+        case 'A': o.lora_alpha = strtof(optarg, NULL); break;
         case 'u': o.untied = true; break;
         default: return 2;
         }
@@ -61,7 +64,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: tiny-model OUT [--arch qwen2|llama|qwen3] [--dtype TYPE] [--mixed]\n"
                         "  [--untied] [--layers N] [--width N] [--ff N] [--heads N] [--kv-heads N]\n"
                         "  [--vocab N] [--context N] [--parts N] [--seed N] [--pre NAME]\n"
-                        "  [--template FILE]\n");
+                        "  [--template FILE] [--lora RANK: an adapter for such a model] [--alpha X]\n");
         return 2;
     }
     o.matrix = o.embedding = o.output = (enum dtype)type;

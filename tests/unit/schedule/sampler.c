@@ -297,7 +297,8 @@ Test(sampler, breakers)
     static const struct {
         const char *bytes;
         int unbroken;
-    } steps[] = {{"x", 1}, {"", 2}, {"x\ny", 0}, {"a", 1}, {"a", 2}, {"b", 0}, {"b", 1}, {"aa", 2}, {"xb", 3}, {"xab", 0}};
+    } steps[] = {{"x", 1}, {"", 2}, {"x\ny", 0}, {"a", 1}, {"a", 2}, {"b", 0}, {"b", 1}, {"aa", 2}, {"xb", 3},
+                 {"xab", 0}};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         dry_advance(&at, b, steps[i].bytes, strlen(steps[i].bytes));
         cr_expect_eq(at.unbroken, steps[i].unbroken, "step %zu: %d", i, at.unbroken);
