@@ -174,6 +174,7 @@ def test_forecasts_come_true(narrow):
     """What a stream hears about its wait, and who is refused about when to come again, is near what happens."""
     busy = [narrow.start_stream(max_tokens=3000, ignore_eos=True, stream=False) for _ in range(3)]
     assert soon(lambda: metric(narrow, "requests_waiting") == 2)
+    assert soon(lambda: json.loads(narrow.get("/slots")[2])["slots"][0]["generated_tokens"] > 20)
     with narrow.start_stream(max_tokens=4) as s:
         head = read_until(s, b" s\n\n")
         told, began = int(head.split(b"about ")[1].split()[0]), time.monotonic()
