@@ -150,8 +150,11 @@ def order(server, held, requests):
         known = len(server.log)
         held()
         assert all(future.result()[0] == 200 for future in futures)
-    lengths = re.findall(r" 200, \d+ \+ (\d+) tokens", server.read_log()[known:])
-    return [requests[int(n) - 200][0] for n in lengths]
+
+    def lengths():  # in the log, a moment behind the answers
+        return re.findall(r" 200, \d+ \+ (\d+) tokens", server.read_log()[known:])
+    assert soon(lambda: len(lengths()) == len(requests))
+    return [requests[int(n) - 200][0] for n in lengths()]
 
 
 def test_priorities(narrow, held):
