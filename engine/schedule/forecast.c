@@ -10,8 +10,9 @@
 #define ENOUGH 8         /* steps before anybody is refused: what the first ones take says little */
 #define HASTE 1.5        /* a deadline is out of reach when even a machine so much faster would miss it */
 
-/* What is to be done, and how many choices it is for. */
+/* What is to be done from now on, and how many choices it is for. */
 struct work {
+    double now;
     double prompts, tokens; /* seconds; of answers */
     int choices, requests;
 };
@@ -49,18 +50,24 @@ static double prefill_seconds(const struct runner *r, double first, double end)
 
 static void add(const struct runner *r, const struct request *q, struct work *w)
 {
-    w->requests++;
+    double prompts = 0, tokens = 0;
+    int choices = 0;
     for (int i = 0; i < q->choices; i++) {
         const struct sequence *s = &q->sequence[i];
         if (s->finished) continue;
-        w->choices++;
-        if (!s->scheduled) {
-            w->tokens += output_of(r, q, q->n_prompt);
-            continue;
-        }
-        w->prompts += prefill_seconds(r, s->task.n_computed, s->task.n_tokens);
-        w->tokens += output_of(r, q, s->n_known);
+        choices++;
+        if (s->scheduled) prompts += prefill_seconds(r, s->task.n_computed, s->task.n_tokens);
+        tokens += output_of(r, q, s->scheduled ? s->n_known : q->n_prompt);
     }
+    if (q->deadline > 0) { /* nothing of it is left then */
+        double left = fmax(q->deadline - w->now, 0), width = fmin(choices, r->parallel);
+        prompts = fmin(prompts, left);
+        if (r->token > 0) tokens = fmin(tokens, left / r->token * width);
+    }
+    w->requests++;
+    w->choices += choices;
+    w->prompts += prompts;
+    w->tokens += tokens;
 }
 
 static double seconds(const struct runner *r, const struct work *w)
@@ -76,9 +83,9 @@ static double wait_seconds(const struct runner *r, const struct work *w)
     return ends > 0 ? seconds(r, w) * ends / w->choices : 0;
 }
 
-static struct work begun(const struct runner *r)
+static struct work begun(const struct runner *r, double now)
 {
-    struct work w = {0};
+    struct work w = {.now = now};
     for (const struct request *q = r->first; q; q = q->next) {
         if (!q->over && q->sequence[0].scheduled && q->sequence[0].task.queued) continue;
         if (!q->over) add(r, q, &w);
@@ -92,9 +99,9 @@ static struct request *next_queued(const struct runner *r, const struct request 
     return t ? ((const struct sequence *)t)->request : NULL;
 }
 
-void forecast_all(const struct runner *r, double *begins, double *ends)
+void forecast_all(const struct runner *r, double now, double *begins, double *ends)
 {
-    struct work w = begun(r);
+    struct work w = begun(r, now);
     for (const struct request *q = NULL; (q = next_queued(r, q));) add(r, q, &w);
     double before = wait_seconds(r, &w), each = w.requests > 0 ? seconds(r, &w) / w.requests : 0;
     if (before > *begins) *begins = before;
@@ -103,7 +110,7 @@ void forecast_all(const struct runner *r, double *begins, double *ends)
 
 bool forecast_misses(const struct runner *r, const struct request *q, double now)
 {
-    struct work w = begun(r);
+    struct work w = begun(r, now);
     const struct task *t = &q->sequence[0].task;
     int idle, found = 0;
     if (r->pace.n_steps < ENOUGH) return false;
@@ -131,7 +138,7 @@ void runner_report(struct runner *r, double now, struct event_list *out)
 {
     if (!next_queued(r, NULL) || now - r->reported < REPORT_SECONDS) return;
     r->reported = now;
-    struct work running = begun(r), w = running;
+    struct work running = begun(r, now), w = running;
     for (struct request *q = NULL; (q = next_queued(r, q)); add(r, q, &w)) {
         struct work ahead = w;
         ahead.requests -= running.requests;

@@ -39,7 +39,7 @@ void runner_observe(const struct runner *r, struct runner_load *load)
     load->blocks_used += kv_blocks_total(r->kv) - kv_blocks_free(r->kv);
     load->blocks_cached += kv_blocks_cached(r->kv);
     load->preempted += scheduler_preemptions(r->scheduler);
-    forecast_all(r, &load->begins, &load->ends);
+    forecast_all(r, clock_seconds(), &load->begins, &load->ends);
     for (struct request *q = r->first; q; q = q->next) {
         if (q->over) continue;
         load->waiting += q->admitted == 0;

@@ -96,7 +96,7 @@ void forecast_learn_step(struct runner *, int streams, double seconds, int token
 /* Tokens of prompt and answers that a new request is likely to have. */
 double forecast_cost(const struct runner *, const struct request *);
 /* Seconds until a request that comes now would begin, and between two ends of requests; not lowered. */
-void forecast_all(const struct runner *, double *begins, double *ends);
+void forecast_all(const struct runner *, double now, double *begins, double *ends);
 /* Whether a request in the queue will have no token before its deadline. */
 bool forecast_misses(const struct runner *, const struct request *, double now);
 
