@@ -7,7 +7,6 @@
 /* States of a graph that can be reached from the first one by productive, and by empty, labels. */
 static void walk_graph(struct grammar_build *b, struct node *graph)
 {
-    const struct graph_edge *edge = b->edge + graph->at;
     unsigned char *reached = calloc((size_t)graph->n_states, 1); /* 1: by productive labels; 2: by empty ones */
     if (!reached) {
         grammar_fail(b, ERR_NOMEM, "out of memory for a grammar");
@@ -22,7 +21,7 @@ static void walk_graph(struct grammar_build *b, struct node *graph)
             break;
         }
         for (size_t i = 0; i < graph->n; i++) {
-            const struct graph_edge *e = &edge[pass % 2 ? graph->n - 1 - i : i];
+            const struct graph_edge *e = &b->edge[graph->at + (pass % 2 ? graph->n - 1 - i : i)];
             const struct node *label = &b->node[e->node];
             unsigned char gives = reached[e->from] & (unsigned char)(label->productive | label->nullable << 1);
             changed |= (reached[e->to] | gives) != reached[e->to];

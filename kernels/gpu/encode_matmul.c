@@ -283,7 +283,8 @@ static void encode_tiles(const struct job *j, const struct run *run, const struc
     enum gpu_program program = height == 32 ? GPU_matmul_32 : height == 64 ? GPU_matmul_64 : GPU_matmul_128;
     struct gpu_step *s = plan_dispatch(p, j->command, program, &a, sizeof a, (uint32_t)tiles,
                                        (uint32_t)pieces(j->rows, height), (uint32_t)parts);
-    s->overlaps = true;
+    /* Let in early, groups would pile up on the multiprocessors that are free first: up to 18 % slower on an H200. */
+    s->overlaps = false;
     plan_operand(s, x, false, "x as halves");
     plan_weights(s, c, run);
     plan_in(s, c->buffer[4], "bias");

@@ -35,7 +35,7 @@ void bytes_add_base64(struct bytes *b, const unsigned char *data, size_t length)
     for (size_t at = 0; at < length; at += 3) {
         size_t n = length - at < 3 ? length - at : 3;
         unsigned three = (unsigned)data[at] << 16 | (n > 1 ? data[at + 1] : 0u) << 8 | (n > 2 ? data[at + 2] : 0u);
-        char text[4] = "====";
+        char text[4] = {'=', '=', '=', '='};
         for (size_t i = 0; i <= n; i++)
             text[i] = digits[three >> (18 - 6 * i) & 63];
         bytes_add(b, text, 4);

@@ -1,6 +1,7 @@
 """POST /v1/embeddings: OpenAI's client, every shape of input, and vectors that depend on nothing but their text."""
 import base64
 import math
+import os
 import struct
 import threading
 
@@ -169,11 +170,16 @@ def test_leaving_and_deadlines(narrow):
     assert narrow.settled()
 
 
+def same(a, b):
+    """To the bit, but for GPUs, whose sums depend on what else is in the batch."""
+    return a == b if "HEARTH_DEVICE" not in os.environ else math.fsum(x * y for x, y in zip(a, b)) > 0.9999
+
+
 def test_many_clients(server):
     wanted, wrong = vectors(server, TEXTS), []
 
     def ask(i):
-        if vectors(server, TEXTS[i % 4:]) != wanted[i % 4:]:
+        if not all(map(same, vectors(server, TEXTS[i % 4:]), wanted[i % 4:])):
             wrong.append(i)
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(16)]

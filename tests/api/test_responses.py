@@ -258,8 +258,10 @@ def test_input_tokens(client):
 # ---- the store ----
 
 def test_goes_on(client):
-    first = client.responses.create(model="m", input="My name is Ada.", max_output_tokens=6, instructions="Be kind.")
-    second = client.responses.create(model="m", input="Who am I?", previous_response_id=first.id, max_output_tokens=6)
+    first = client.responses.create(model="m", input="My name is Ada.", max_output_tokens=6, instructions="Be kind.",
+                                    temperature=0)
+    second = client.responses.create(model="m", input="Who am I?", previous_response_id=first.id, max_output_tokens=6,
+                                     temperature=0)
     assert second.previous_response_id == first.id and second.instructions is None
     whole = [{"role": "user", "content": "My name is Ada."}, *[item.to_dict() for item in first.output],
              {"role": "user", "content": "Who am I?"}]

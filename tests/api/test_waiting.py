@@ -175,8 +175,8 @@ def test_a_batch_does_not_hold_back_a_chat(narrow, held, by):
 
 def test_forecasts_come_true(narrow):
     """What a stream hears about its wait, and who is refused about when to come again, is near what happens."""
-    busy = [narrow.start_stream(max_tokens=3000, ignore_eos=True, stream=False) for _ in range(3)]
-    assert soon(lambda: metric(narrow, "requests_waiting") == 2)
+    busy = [narrow.start_stream(max_tokens=3000, ignore_eos=True, stream=False) for _ in range(6)]
+    assert soon(lambda: metric(narrow, "requests_waiting") == 5)
     assert soon(lambda: json.loads(narrow.get("/slots")[2])["slots"][0]["generated_tokens"] > 20)
     with narrow.start_stream(max_tokens=4) as s:
         head = read_until(s, b" s\n\n")
@@ -186,8 +186,8 @@ def test_forecasts_come_true(narrow):
         took = time.monotonic() - began
     for other in busy:
         other.close()
-    assert took / 3 - 1 < told < 3 * took + 1, (told, took)
-    assert 1 <= retry < 3 * took + 1, (retry, took)
+    assert took / 5 - 1 < told < 5 * took + 1, (told, took)  # other tests may take turns with the processors
+    assert 1 <= retry < 5 * took + 1, (retry, took)
 
 
 # ---- the prefix cache ----
@@ -277,7 +277,7 @@ def test_under_pressure_every_stream_says_the_same(model):
     if MODEL != "tiny":
         pytest.skip("the sizes are the made-up model's")
     server = Server(model, "--parallel", "2")
-    bodies = [{"prompt": [97 + (i * i + k) % 26 for i in range(3500)], "max_tokens": 900, "ignore_eos": True,
+    bodies = [{"prompt": [97 + (i * i + k) % 26 for i in range(3500)], "max_tokens": 2000, "ignore_eos": True,
                "temperature": 0.8, "seed": k} for k in range(4)]
     alone = [server.post(TEXT, body)[2]["choices"][0]["text"] for body in bodies]
     assert metric(server, "preemptions_total") == 0

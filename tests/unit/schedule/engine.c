@@ -518,8 +518,8 @@ Test(engine, deadlines_ahead_shorten_the_wait)
     free(ask_and_wait(lively(0, 20, 30, 1))); /* so that forecasts are made */
     struct engine_request long_one = lively(0, 10, 480, 1), next = lively(0, 10, 2, 1);
     long_one.choices = 8;
-    long_one.deadline = seconds() + 0.1;
-    next.deadline = seconds() + 3;
+    long_one.deadline = seconds() + 1;
+    next.deadline = seconds() + 6;
     struct answer *ahead = ask(long_one), *behind = ask(next);
     cr_assert(answer_wait(ahead, engine, PATIENCE));
     cr_assert(answer_wait(behind, engine, PATIENCE));
