@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from conftest import Server, post_bytes, read_all
 
 EVENT = TypeAdapter(ResponseStreamEvent)
-KILLS = 50 if os.environ.get("HEARTH_TEST_LONG") else 5
+KILLS = 50
 WEATHER = {"type": "function", "name": "get_weather", "description": "The weather in a city.", "strict": True,
            "parameters": {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]},
                                                            "celsius": {"type": "boolean"}},
