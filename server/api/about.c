@@ -34,6 +34,13 @@ static json_t *tokens(const struct model *model, const struct ids *ids, bool wit
     return json_pack("{s:o, s:I}", "tokens", list, "count", (json_int_t)ids->n);
 }
 
+/* As llama.cpp's server names it, and as vLLM's does. */
+static json_t *text(const struct model *model, const struct ids *ids)
+{
+    json_t *content = api_shape_text(model, ids->ids, ids->n);
+    return json_pack("{s:O, s:o}", "content", content, "prompt", content);
+}
+
 static json_t *answer(const struct job *job)
 {
     const struct api_request *request = &job->request;
@@ -42,7 +49,7 @@ static json_t *answer(const struct job *job)
     case API_OLLAMA_CHAT:
     case API_OLLAMA_GENERATE: return ollama_residence_json(request, job->asked->name);
     case API_TOKENIZE: return tokens(job->model, ids, request->with_pieces);
-    case API_DETOKENIZE: return json_pack("{s:o}", "content", api_shape_text(job->model, ids->ids, ids->n));
+    case API_DETOKENIZE: return text(job->model, ids);
     case API_CHAT: return json_pack("{s:s%}", "prompt", request->rendered, request->rendered_length);
     case API_RESPONSES:
         return json_pack("{s:s, s:I}", "object", "response.input_tokens", "input_tokens", (json_int_t)ids->n);

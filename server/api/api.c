@@ -24,6 +24,7 @@ enum route_id {
     ROUTE_MODELS,
     ROUTE_MODEL,
     ROUTE_PROPS,
+    ROUTE_TOKENIZER,
     ROUTE_ADAPTERS,
     ROUTE_OLLAMA_TAGS,
     ROUTE_OLLAMA_SHOW,
@@ -56,6 +57,7 @@ static const struct route {
     {"/models/", ROUTE_MODEL, false, false, false},
     {"/props", ROUTE_PROPS, false, false, false},
     {"/openapi.json", ROUTE_OPENAPI, false, true, true},
+    {"/tokenizer_info", ROUTE_TOKENIZER, false, false, false},
     {"/lora-adapters", ROUTE_ADAPTERS, false, false, false, .any = true},
     {"/tokenize", ROUTE_JOB, true, false, false, .endpoint = API_TOKENIZE | API_PROMPT_ONLY},
     {"/detokenize", ROUTE_JOB, true, false, false, .endpoint = API_DETOKENIZE | API_PROMPT_ONLY},
@@ -82,7 +84,7 @@ static const char cors_headers[] =
 static const char root_text[] =
     "hearth " HEARTH_VERSION ": an OpenAI-compatible API.\n"
     "POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, "
-    "GET /v1/models, POST /infill, POST /tokenize, POST /detokenize, POST /apply-template, GET /health, GET /metrics, "
+    "GET /v1/models, POST /infill, POST /tokenize, POST /detokenize, GET /tokenizer_info, POST /apply-template, GET /health, GET /metrics, "
     "GET /slots, GET /props, GET and POST /lora-adapters, GET /openapi.json; "
     "Ollama's POST /api/chat, POST /api/generate, GET /api/tags, POST /api/show, GET /api/ps, GET /api/version\n";
 
@@ -321,14 +323,15 @@ static void models(struct api *api, struct http_request *http, const char *name)
         api_refuse(api, http, &error);
 }
 
-/* GET /props, of the model that the query names. */
-static void props(struct api *api, struct http_request *http)
+/* GET /props and /tokenizer_info, of the model that the query names. */
+static void about_model(struct api *api, struct http_request *http,
+                        json_t *(*about)(const struct api *, const struct served *))
 {
     struct api_error error;
     const char *name = http_query(http, "model");
     const struct served *served = name ? shelf_named(api->shelf, name, &error) : shelf_find(api->shelf, NULL, &error);
     if (served)
-        reply_json(api, http, api_props_json(api, served));
+        reply_json(api, http, about(api, served));
     else
         api_refuse(api, http, &error);
 }
@@ -458,7 +461,8 @@ void api_handle(struct http_request *http, void *user)
     case ROUTE_RESPONSE: responses_route(api, http, rest); break;
     case ROUTE_MODELS: models(api, http, NULL); break;
     case ROUTE_MODEL: models(api, http, rest); break;
-    case ROUTE_PROPS: props(api, http); break;
+    case ROUTE_PROPS: about_model(api, http, api_props_json); break;
+    case ROUTE_TOKENIZER: about_model(api, http, api_tokenizer_json); break;
     case ROUTE_ADAPTERS: adapters(api, http); break;
     case ROUTE_OLLAMA_TAGS: ollama_tags(api, http); break;
     case ROUTE_OLLAMA_SHOW: ollama_show(api, http); break;

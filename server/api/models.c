@@ -75,3 +75,14 @@ json_t *api_props_json(const struct api *api, const struct served *served)
     json_decref(object);
     return NULL;
 }
+
+json_t *api_tokenizer_json(const struct api *api, const struct served *served)
+{
+    (void)api;
+    if (!served->model)
+        return json_object();
+    const struct model_info *info = engine_model_info(served->model);
+    return json_pack("{s:s*, s:s*, s:s*, s:i}", "bos_token", info->bos && *info->bos ? info->bos : NULL, "eos_token",
+                     info->eos && *info->eos ? info->eos : NULL, "chat_template", info->chat_template,
+                     "model_max_length", info->context_length);
+}

@@ -10,5 +10,7 @@ json_t *api_model_list_json(const struct shelf *, int64_t created);
 
 /* What llama.cpp's clients ask for: defaults of sampling, the chat template, the context. Likewise. */
 json_t *api_props_json(const struct api *, const struct served *);
+/* What lm-eval and others ask vLLM for: texts of special tokens, and the chat template. */
+json_t *api_tokenizer_json(const struct api *, const struct served *);
 
 #endif

@@ -143,10 +143,12 @@ static int one_prompt(struct api_request *request, struct api_error *error)
     return 0;
 }
 
-int api_read_content(struct api_request *request, json_t *value, struct api_error *error)
+int api_read_content(struct api_request *request, json_t *value, const char *name, struct api_error *error)
 {
     if (!json_is_string(value))
-        return api_error_set(error, 400, "invalid_type", "content", "'content' must be a string.");
+        return api_error_set(error, 400, "invalid_type", name, "'%s' must be a string.", name);
+    if (request->prompts)
+        return api_error_set(error, 400, "invalid_value", name, "'content' and 'prompt' are the same: give one of them.");
     if (one_prompt(request, error))
         return -1;
     take_text(&request->prompts[0], value);

@@ -263,7 +263,7 @@ static int read_param(struct api_request *request, int row, json_t *value, int v
     case FILES:
         return api_read_files(request, value, error);
     case CONTENT:
-        return api_read_content(request, value, error);
+        return api_read_content(request, value, param->name, error);
     case TOKENS:
         return api_read_tokens(request, value, vocab, error);
     case STREAM_OPTIONS:

@@ -135,7 +135,7 @@ enum { API_MAX_STOP = 64, API_MAX_STOP_BYTES = 1024, API_MAX_BREAKER_BYTES = 512
 bool api_json_integer(const json_t *, int64_t *out);
 int api_read_messages(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
 int api_read_prompt(struct api_request *, json_t *, const char *name, int vocab, struct api_error *) WARN_UNUSED;
-int api_read_content(struct api_request *, json_t *, struct api_error *) WARN_UNUSED;
+int api_read_content(struct api_request *, json_t *, const char *name, struct api_error *) WARN_UNUSED;
 int api_read_tokens(struct api_request *, json_t *, int vocab, struct api_error *) WARN_UNUSED;
 int api_read_stop(struct api_request *, json_t *, const char *name, struct api_error *) WARN_UNUSED;
 int api_read_breakers(struct api_request *, json_t *, const char *name, struct api_error *) WARN_UNUSED;

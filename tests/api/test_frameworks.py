@@ -136,7 +136,7 @@ def test_lm_eval(server, tmp_path):
     (tmp_path / "write.yaml").write_text(
         "task: write\noutput_type: generate_until\n" + common + "doc_to_target: \"{{options[right]}}\"\n"
         "generation_kwargs:\n  until: [\"\\n\"]\n  max_gen_toks: 8\nmetric_list:\n  - metric: exact_match\n")
-    arguments = f"model=any,base_url={server.url}/completions,tokenizer_backend=none,num_concurrent=1,max_length=1024"
+    arguments = f"model=any,base_url={server.url}/completions,tokenizer_backend=remote,num_concurrent=1,max_length=1024"
     done = subprocess.run(
         [sys.executable, "-m", "lm_eval", "--model", "local-completions", "--model_args", arguments, "--tasks",
          "choose,write", "--include_path", tmp_path, "--output_path", tmp_path / "out", "--log_samples"],

@@ -1,4 +1,6 @@
 """What can be asked about a prompt without an answer: /tokenize, /detokenize, /apply-template."""
+import json
+
 import pytest
 
 TEXTS = ["Hello, world!", "", "a  b\n\n\tc", "Grüße 世界 🙂", "<|im_start|>user"]
@@ -13,13 +15,25 @@ def ask(server, path, body):
 def test_there_and_back(server, text):
     status, answer = ask(server, "/tokenize", {"content": text})
     assert status == 200 and answer["count"] == len(answer["tokens"])
-    assert ask(server, "/detokenize", {"tokens": answer["tokens"]}) == (200, {"content": text})
+    assert ask(server, "/detokenize", {"tokens": answer["tokens"]}) == (200, {"content": text, "prompt": text})
 
 
 def test_special_tokens_are_read_or_not(server):
     read = ask(server, "/tokenize", {"content": "<|im_start|>"})[1]["tokens"]
     plain = ask(server, "/tokenize", {"content": "<|im_start|>", "parse_special": False})[1]["tokens"]
     assert len(read) == 1 and len(plain) > 1
+
+
+def test_as_vllm_has_it(server):
+    """What lm-eval's remote tokenizer asks for."""
+    tokens = ask(server, "/tokenize", {"prompt": "one two", "add_special_tokens": False})[1]["tokens"]
+    assert tokens == ask(server, "/tokenize", {"content": "one two"})[1]["tokens"]
+    status, answer = ask(server, "/tokenize", {"prompt": "a", "content": "a"})
+    assert status == 400 and answer["error"]["param"] == "prompt"
+    status, _, info = server.get("/tokenizer_info")
+    info = json.loads(info)
+    assert status == 200 and info["eos_token"] == "<|im_end|>" and "messages" in info["chat_template"]
+    assert len(ask(server, "/tokenize", {"prompt": info["eos_token"]})[1]["tokens"]) == 1
 
 
 def test_pieces(server):
